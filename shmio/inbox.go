@@ -1,0 +1,308 @@
+package shmio
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+)
+
+// ErrInboxClosed says that the Inbox was closed.
+var ErrInboxClosed = errors.New("shmio: inbox closed")
+
+// coolAfter is how many messages other routes deliver before a route that delivered none of them is no longer polled.
+const coolAfter = 256
+
+// Inbox is one receiving queue that is fed by many routes. It polls those that lately had something, in turn; the
+// others are armed and wait for their bells, and cost nothing. Any number of goroutines may receive: one of them looks,
+// the others wait behind it.
+type Inbox struct {
+	mu       sync.Mutex // held for a few looks at most; guards the places of all readers, too
+	all, hot []*Reader
+	pos      int    // in hot: whose turn it is
+	hits     uint64 // messages found
+	waiters  int    // parked, or about to be
+	spinning bool   // somebody looks at the hot routes now and then: they needn't be armed
+	closed   bool
+	spin     spinner // the spinning receiver's; else guarded by mu
+	signal   chan struct{}
+	done     chan struct{}
+}
+
+// inboxPlace is where a Reader stands in its Inbox.
+type inboxPlace struct {
+	in      *Inbox
+	all     int // index
+	hot     int // index, -1: cold
+	lastHit uint64
+}
+
+// NewInbox makes an empty Inbox.
+func NewInbox(s WaitStrategy) *Inbox {
+	return &Inbox{spin: newSpinner(s), signal: make(chan struct{}, 1), done: make(chan struct{})}
+}
+
+// Add begins to receive from r, which must be in no Inbox. It may not have joined yet, but then Join must not run while
+// it is in the Inbox.
+func (in *Inbox) Add(r *Reader) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if r.place.in != nil {
+		panic("shmio: Add of a reader that is in an inbox")
+	}
+	r.place = inboxPlace{in: in, all: len(in.all), hot: -1}
+	in.all = append(in.all, r)
+	r.inbox.Store(in)
+	in.heat(r)
+	in.wakeOne()
+}
+
+// Remove ends to receive from r; when it returns nobody looks at r any more. A reader that isn't in the Inbox is
+// ignored.
+func (in *Inbox) Remove(r *Reader) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.remove(r)
+}
+
+// Wake is for whoever hears r's bell: it is looked at from now on. It doesn't block.
+func (in *Inbox) Wake(r *Reader) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if r.place.in == in && r.place.hot < 0 {
+		in.heat(r)
+		in.wakeOne()
+	}
+}
+
+// Backstop looks at every route that isn't polled, and wakes those that have something after all: a bell that was
+// stolen or forgotten costs a delay.
+func (in *Inbox) Backstop() {
+	const atOnce = 64
+	for from := 0; ; from += atOnce {
+		in.mu.Lock()
+		to := min(from+atOnce, len(in.all))
+		for i := from; i < to; i++ {
+			r := in.all[i]
+			if r.waiting.Load() {
+				r.flushReturns()
+			}
+			if r.place.hot < 0 && r.hasNews() {
+				in.heat(r)
+				in.wakeOne()
+			}
+		}
+		end := to == len(in.all)
+		in.mu.Unlock()
+		if end {
+			return
+		}
+	}
+}
+
+// Close ends all receiving with ErrInboxClosed and lets the readers go.
+func (in *Inbox) Close() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.closed {
+		return
+	}
+	in.closed = true
+	close(in.done)
+	for len(in.all) > 0 {
+		in.remove(in.all[len(in.all)-1])
+	}
+}
+
+// TryReceive takes the next message of any route that is polled; nil, nil: there is none. Errors are Receive's.
+func (in *Inbox) TryReceive(rec *Record) (*Reader, error) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.closed {
+		return nil, ErrInboxClosed
+	}
+	r, err := in.poll(rec)
+	in.passOn()
+	return r, err
+}
+
+// Receive takes the next message into rec and says which route it came on. Blocks must be returned there. When a route
+// is corrupt it returns that route with an error that wraps ErrCorruptRoute, and no longer receives from it; other
+// errors are ErrInboxClosed and ctx's.
+func (in *Inbox) Receive(ctx context.Context, rec *Record) (*Reader, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for {
+		if in.closed {
+			return nil, ErrInboxClosed
+		}
+		if r, err := in.poll(rec); r != nil {
+			in.passOn()
+			return r, err
+		}
+		if !in.spinning {
+			if r, err := in.spinOn(ctx, rec); r != nil || err != nil {
+				in.passOn()
+				return r, err
+			}
+			if !in.armAll() {
+				continue
+			}
+		}
+		if err := in.park(ctx); err != nil {
+			in.passOn()
+			return nil, err
+		}
+	}
+}
+
+// spinOn looks on for as long as that pays. nil, nil: park. Called with mu held; lets go of it now and then.
+func (in *Inbox) spinOn(ctx context.Context, rec *Record) (*Reader, error) {
+	in.spinning = true
+	defer func() { in.spinning = false }()
+	in.spin.begin()
+	for {
+		in.mu.Unlock()
+		more, check := in.spin.again()
+		in.mu.Lock()
+		if in.closed {
+			return nil, ErrInboxClosed
+		}
+		if check && ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		for range looksATurn {
+			if r, err := in.poll(rec); r != nil {
+				return r, err
+			}
+		}
+		if !more {
+			return nil, nil
+		}
+	}
+}
+
+// armAll makes all routes cold; false: one of them has something.
+func (in *Inbox) armAll() bool {
+	for len(in.hot) > 0 {
+		if !in.cool(in.hot[len(in.hot)-1]) {
+			return false
+		}
+	}
+	return true
+}
+
+// park waits until somebody signals. Called with mu held, and returns with it.
+func (in *Inbox) park(ctx context.Context) error {
+	in.waiters++
+	adaptive := in.spin.strategy == Adaptive && !in.spinning
+	in.mu.Unlock()
+	var start time.Time
+	if adaptive {
+		start = time.Now()
+	}
+	var err error
+	select {
+	case <-in.signal:
+	case <-in.done:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	in.mu.Lock()
+	in.waiters--
+	if adaptive && !in.spinning {
+		in.spin.parked(time.Since(start))
+	}
+	return err
+}
+
+// poll looks once at each hot route, from the one whose turn it is. Called with mu held.
+func (in *Inbox) poll(rec *Record) (*Reader, error) {
+	for n := len(in.hot); n > 0; n-- {
+		if in.pos >= len(in.hot) {
+			in.pos = 0
+		}
+		r := in.hot[in.pos]
+		ok, err := r.TryReceive(rec)
+		if err != nil {
+			in.remove(r)
+			return r, err
+		}
+		if ok {
+			in.pos++
+			in.hits++
+			r.place.lastHit = in.hits
+			return r, nil
+		}
+		if in.hits-r.place.lastHit < coolAfter || !in.cool(r) {
+			in.pos++ // else another stands in its place
+		}
+	}
+	return nil, nil
+}
+
+// passOn is called by a receiver that leaves: where routes are neither armed nor polled any more, another must look.
+func (in *Inbox) passOn() {
+	if in.waiters > 0 && len(in.hot) > 0 && !in.spinning {
+		in.wakeOne()
+	}
+}
+
+func (in *Inbox) wakeOne() {
+	if in.waiters == 0 {
+		return
+	}
+	select {
+	case in.signal <- struct{}{}:
+	default:
+	}
+}
+
+func (in *Inbox) heat(r *Reader) {
+	r.Disarm()
+	r.place.hot = len(in.hot)
+	r.place.lastHit = in.hits
+	in.hot = append(in.hot, r)
+}
+
+// cool arms a hot route; false: it has something after all and stays hot.
+func (in *Inbox) cool(r *Reader) bool {
+	if !r.Arm() {
+		r.Disarm()
+		r.place.lastHit = in.hits
+		return false
+	}
+	in.unheat(r)
+	return true
+}
+
+func (in *Inbox) unheat(r *Reader) {
+	last := len(in.hot) - 1
+	at := r.place.hot
+	in.hot[at] = in.hot[last]
+	in.hot[at].place.hot = at
+	in.hot[last] = nil
+	in.hot = in.hot[:last]
+	r.place.hot = -1
+}
+
+func (in *Inbox) remove(r *Reader) {
+	if r.place.in != in {
+		return
+	}
+	if r.place.hot >= 0 {
+		in.unheat(r)
+	}
+	r.Disarm()
+	last := len(in.all) - 1
+	at := r.place.all
+	in.all[at] = in.all[last]
+	in.all[at].place.all = at
+	in.all[last] = nil
+	in.all = in.all[:last]
+	r.place = inboxPlace{}
+	r.inbox.Store(nil)
+}

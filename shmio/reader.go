@@ -1,0 +1,180 @@
+package shmio
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/bhome-bus/bhome/wire"
+)
+
+// Reader is the receiver's end of a route: it owns the reader half and believes nothing that the writer half says.
+//
+// TryReceive, Arm and Disarm belong to one goroutine at a time (an Inbox sees to that); Return may be called by any.
+type Reader struct {
+	spec  RouteSpec
+	half  *readerHalf
+	peer  *writerHalf
+	ring  []uint64
+	bytes []byte // the ring as bytes
+	rets  []uint64
+	bell  Ringer
+	id    uint64
+
+	next    uint64 // next slot to read; what the shared head says
+	tail    uint64 // as last loaded from the peer
+	reading bool   // joined, or the writer's process is dead
+	arms    uint64 // last epoch
+	asleep  bool   // armed is stored
+	err     error
+
+	dead    atomic.Bool  // the writer's process
+	held    atomic.Int64 // blocks read and not returned
+	starved atomic.Bool  // held so many that it looked empty: Return must wake the inbox
+	inbox   atomic.Pointer[Inbox]
+	place   inboxPlace // guarded by the inbox
+
+	mu       sync.Mutex // guards what follows, and the order of returns
+	retTail  uint64
+	retHead  uint64   // as last loaded from the peer
+	backlog  []uint64 // returns that found the ring full
+	waiting  atomic.Bool
+	spaceFor atomic.Uint64 // last epoch of wantsSpace that was rung for
+
+	tag  any
+	step func(point string) // tests stop here
+}
+
+// Record is one received message. Its Payload lies in itself: it is valid until it is used to receive again. The zero
+// Record is ready for use; it should be reused, as it is large.
+type Record struct {
+	Seq     uint64      // of a block: what Return wants
+	Word    wire.Word   // a block's message word, a command, or the inline record's first word
+	Inline  wire.Inline // of an inline record
+	Payload []byte      // of an inline record, else nil
+	buf     [wire.MaxInline]byte
+}
+
+// IsBlock tells whether the message is a block, which must be returned.
+func (r *Record) IsBlock() bool { return !r.Word.IsCommand() }
+
+// IsInline tells whether the message is an inline record.
+func (r *Record) IsInline() bool { return r.Word.IsCommand() && r.Word.Cmd() == wire.CmdInline }
+
+// NewReader lays out a reader half in mem and makes its reader; the half exists for others from then on. mem must hold
+// spec.ReaderSize bytes; the Reader uses them until the owner unmaps them, after Close.
+func NewReader(mem []byte, spec RouteSpec) (*Reader, error) {
+	if err := spec.Validate(); err != nil {
+		return nil, fmt.Errorf("making a reader: %w", err)
+	}
+	if err := checkHalf("reader", mem, spec.ReaderSize()); err != nil {
+		return nil, fmt.Errorf("making a reader: %w", err)
+	}
+	mem = mem[:spec.ReaderSize()]
+	h := view[readerHalf](mem, 0)
+	h.routeID.Store(0)
+	clear(mem[8:])
+	h.returnSlots, h.returnOffset = spec.twiceOut(), returnOffset
+	h.head.Store(spec.First)
+	h.claim.Store(spec.First)
+	r := &Reader{
+		spec: spec, half: h, id: spec.ID, next: spec.First, tail: spec.First,
+		rets: words(mem, returnOffset, uint64(spec.twiceOut())),
+	}
+	h.routeID.Store(spec.ID) // last: the half exists
+	return r, nil
+}
+
+// Join takes the peer's writer half, mapped read-only, and its bell (nil: it needs none). Its fixed fields must be what
+// the spec says; they aren't looked at again. It must not be called while another goroutine receives from this route.
+func (r *Reader) Join(writer []byte, bell Ringer) error {
+	if r.peer != nil {
+		return fmt.Errorf("joining route %#x: %w: joined already", r.id, ErrRouteSpec)
+	}
+	if err := checkHalf("writer", writer, r.spec.WriterSize()); err != nil {
+		return fmt.Errorf("joining route %#x: %w", r.id, err)
+	}
+	p := view[writerHalf](writer, 0)
+	if id := p.routeID.Load(); id != r.id {
+		return fmt.Errorf("joining route %#x: %w: writer half has id %#x", r.id, ErrCorruptRoute, id)
+	}
+	s := r.spec
+	for _, f := range [...]struct {
+		name string
+		at   *uint32
+		want uint32
+	}{
+		{"slots", &p.slots, s.Slots}, {"depth", &p.depth, s.Depth}, {"out", &p.out, s.Out},
+		{"policy", &p.policy, uint32(s.Policy)}, {"tableSlots", &p.tableSlots, s.twiceOut()},
+		{"ringOffset", &p.ringOffset, ringOffset}, {"tableOffset", &p.tableOffset, s.tableOffset()}, {"zero", &p.zero, 0},
+	} {
+		if got := atomic.LoadUint32(f.at); got != f.want {
+			return fmt.Errorf("joining route %#x: %w: %s is %d, want %d", r.id, ErrCorruptRoute, f.name, got, f.want)
+		}
+	}
+	if got := atomic.LoadUint64(&p.first); got != s.First {
+		return fmt.Errorf("joining route %#x: %w: first is %#x, want %#x", r.id, ErrCorruptRoute, got, s.First)
+	}
+	end := s.tableOffset()
+	r.mu.Lock()
+	r.peer = p
+	r.ring = words(writer, ringOffset, uint64(s.Slots))
+	r.bytes = writer[ringOffset:end:end]
+	r.bell = bell
+	r.mu.Unlock()
+	if in := r.inbox.Load(); in != nil {
+		in.Wake(r)
+	}
+	return nil
+}
+
+// SetPeerDead tells that the writer's process has died: what it sent may be read even if it never joined, and nobody
+// takes returns any more.
+func (r *Reader) SetPeerDead() {
+	r.dead.Store(true)
+	if in := r.inbox.Load(); in != nil {
+		in.Wake(r)
+	}
+}
+
+// Spec returns what the route was made of.
+func (r *Reader) Spec() RouteSpec { return r.spec }
+
+// Tag returns what SetTag set.
+func (r *Reader) Tag() any { return r.tag }
+
+// SetTag keeps the owner's own pointer with the Reader. Set it before others use the Reader.
+func (r *Reader) SetTag(tag any) { r.tag = tag }
+
+// HeldCount is how many blocks were read and not returned.
+func (r *Reader) HeldCount() int { return int(r.held.Load()) }
+
+// Unread is how many slots (not messages) wait to be read, as the writer says; at most Slots.
+func (r *Reader) Unread() uint64 {
+	r.mu.Lock()
+	p := r.peer
+	r.mu.Unlock()
+	if p == nil {
+		return 0
+	}
+	from := r.half.head.Load()
+	if d := p.dropTo.Load(); ahead(d, from) {
+		from = d
+	}
+	return min(p.tail.Load()-from, uint64(r.spec.Slots))
+}
+
+// Close ends the route at this end: the half stops to exist. Take it out of its inbox first. Returns of what is held
+// still go to the writer.
+func (r *Reader) Close() { r.half.routeID.Store(0) }
+
+func (r *Reader) fail(format string, args ...any) error {
+	r.err = fmt.Errorf("route %#x: %w: %s", r.id, ErrCorruptRoute, fmt.Sprintf(format, args...))
+	return r.err
+}
+
+func (r *Reader) at(point string) {
+	if r.step != nil {
+		r.step(point)
+	}
+}

@@ -1,0 +1,199 @@
+package shmio
+
+import (
+	"sync/atomic"
+
+	"github.com/bhome-bus/bhome/wire"
+)
+
+// TryReceive takes the next message, if there is one. It looks empty, too, while as many blocks are held as may be
+// (Return wakes the inbox then) and before the writer joined. An error wraps ErrCorruptRoute: the route is lost.
+func (r *Reader) TryReceive(rec *Record) (bool, error) {
+	if r.err != nil {
+		return false, r.err
+	}
+	if r.next == r.tail {
+		if ok, err := r.load(); !ok {
+			return false, err
+		}
+	}
+	if r.held.Load() >= r.spec.holdLimit() && r.starve() {
+		return false, nil
+	}
+	if r.waiting.Load() {
+		r.mu.Lock()
+		r.flush()
+		full := len(r.backlog) > len(r.rets)
+		r.mu.Unlock()
+		if full && !r.dead.Load() {
+			return false, nil // the writer takes no returns; what skipped messages add to them must end somewhere
+		}
+	}
+	if r.spec.Policy == DropOldest {
+		return r.claimAndTake(rec)
+	}
+	return r.take(rec)
+}
+
+// load looks for new messages at the peer: false when there are none, or it may not be read yet.
+func (r *Reader) load() (bool, error) {
+	if !r.reading && !r.ready() {
+		return false, nil
+	}
+	t := r.peer.tail.Load() // pairs with Writer.publish: the slots before it are written
+	if t == r.next {
+		return false, nil
+	}
+	// With DropOldest the tail may be any distance ahead until dropTo is known.
+	if !ahead(t, r.next) || (r.spec.Policy != DropOldest && t-r.next > uint64(r.spec.Slots)) {
+		return false, r.fail("tail %#x, head %#x, %d slots", t, r.next, r.spec.Slots)
+	}
+	r.tail = t
+	return true, nil
+}
+
+// ready tells whether reading may begin: the writer honours claims, or writes no more.
+func (r *Reader) ready() bool {
+	if r.peer == nil {
+		return false
+	}
+	// dead first: a process that joined and pushed before it died is read to its end either way.
+	r.reading = r.dead.Load() || r.peer.joined.Load() == r.id // pairs with Writer.Join
+	return r.reading
+}
+
+// starve notes that too much is held; false: something came back meanwhile.
+func (r *Reader) starve() bool {
+	r.starved.Store(true)
+	if r.held.Load() < r.spec.holdLimit() { // pairs with the decrement in Return
+		r.starved.Store(false)
+		return false
+	}
+	return true
+}
+
+// claimAndTake is take where the writer may drop what isn't read yet. The claim is stored before dropTo is loaded, the
+// writer stores dropTo before it loads claim: a message that dropTo hasn't passed is safe under the claim.
+func (r *Reader) claimAndTake(rec *Record) (bool, error) {
+	for {
+		i := r.next
+		r.at("claim")
+		r.half.claim.Store(i + 1)
+		r.at("dropTo?")
+		d := r.peer.dropTo.Load()
+		if !ahead(d, i) {
+			if r.tail-i > uint64(r.spec.Slots) {
+				return false, r.fail("tail %#x, head %#x, dropTo %#x, %d slots", r.tail, i, d, r.spec.Slots)
+			}
+			return r.take(rec)
+		}
+		// Dropped: its slot may be in use for another message, so it isn't looked at, and only its number is known.
+		t := r.peer.tail.Load() // never behind dropTo
+		if t-d > uint64(r.spec.Slots) {
+			return false, r.fail("dropTo %#x, tail %#x, %d slots", d, t, r.spec.Slots)
+		}
+		r.skip(i)
+		r.tail = t
+		r.pass(d)
+		if d == t {
+			return false, nil
+		}
+	}
+}
+
+// take reads the message at next, which lies in slots that the writer leaves alone until head has passed them.
+func (r *Reader) take(rec *Record) (bool, error) {
+	r.at("slot")
+	mask := uint64(r.spec.Slots - 1)
+	i := r.next
+	w := wire.Word(atomic.LoadUint64(&r.ring[i&mask])) // once: the writer may be hostile
+	rec.Seq, rec.Word = i, w
+	if !w.IsCommand() {
+		if _, _, err := w.Message(); err != nil {
+			return false, r.fail("slot %#x: %v", i, err)
+		}
+		rec.Payload = nil
+		r.held.Add(1)
+		r.pass(i + 1)
+		return true, nil
+	}
+	if w.Cmd() != wire.CmdInline {
+		rec.Payload = nil
+		r.pass(i + 1)
+		return true, nil
+	}
+	return r.takeInline(rec, i, w)
+}
+
+// takeInline copies an inline record out.
+func (r *Reader) takeInline(rec *Record, i uint64, w wire.Word) (bool, error) {
+	mask := uint64(r.spec.Slots - 1)
+	slots, err := wire.DecodeInlineHead(w)
+	if err != nil {
+		return false, r.fail("slot %#x: %v", i, err)
+	}
+	if have := r.tail - i; uint64(slots) > have {
+		return false, r.fail("slot %#x: a record of %d slots where %d are written", i, slots, have)
+	}
+	var head [wire.MaxInlineHead]uint64
+	n := min(slots, len(head))
+	head[0] = uint64(w)
+	for k := 1; k < n; k++ {
+		head[k] = atomic.LoadUint64(&r.ring[(i+uint64(k))&mask])
+	}
+	in, err := wire.DecodeInline(head[:n])
+	if err != nil {
+		return false, r.fail("slot %#x: %v", i, err)
+	}
+	rec.Inline = in
+	rec.Payload = rec.buf[:in.Len]
+	from := (i + uint64(slots-(in.Len+7)/8)) & mask * 8
+	if k := copy(rec.Payload, r.bytes[from:]); k < in.Len {
+		copy(rec.Payload[k:], r.bytes)
+	}
+	r.pass(i + uint64(slots))
+	return true, nil
+}
+
+// pass tells the writer that all before c was copied out.
+func (r *Reader) pass(c uint64) {
+	r.at("head")
+	r.next = c
+	r.half.head.Store(c) // pairs with Writer.refresh
+	if r.spec.Policy == BlockOnFull {
+		r.ringSpace()
+	}
+}
+
+// Arm says that the reader sleeps, then looks again: false says that there is something after all. What Arm armed,
+// Disarm ends.
+func (r *Reader) Arm() (stillEmpty bool) {
+	r.arms++
+	if r.arms == 0 {
+		r.arms = 1
+	}
+	r.asleep = true
+	r.at("arm")
+	r.half.armed.Store(r.arms) // pairs with Writer.Commit: it stores tail, then loads armed
+	r.at("tail?")
+	return !r.hasNews()
+}
+
+// Disarm says that the reader is awake.
+func (r *Reader) Disarm() {
+	if r.asleep {
+		r.asleep = false
+		r.half.armed.Store(0)
+	}
+}
+
+// hasNews tells whether TryReceive would find something (a corrupt route's error is something).
+func (r *Reader) hasNews() bool {
+	if r.err != nil {
+		return true
+	}
+	if r.starved.Load() && r.held.Load() >= r.spec.holdLimit() {
+		return false // Return wakes
+	}
+	return r.next != r.tail || ((r.reading || r.ready()) && r.peer.tail.Load() != r.next)
+}

@@ -1,0 +1,97 @@
+package shmio
+
+// Return gives a block back, in any order, once for each block received. While the ring of returns is full it waits in
+// the Reader and goes with a later call.
+func (r *Reader) Return(seq uint64) {
+	r.mu.Lock()
+	r.giveBack(seq)
+	r.flush()
+	r.mu.Unlock()
+	if r.held.Add(-1) < 0 {
+		r.held.Add(1) // more returns than blocks: the writer ignores and counts them
+	}
+	if r.starved.Load() && r.held.Load() < r.spec.holdLimit() && r.starved.CompareAndSwap(true, false) {
+		if in := r.inbox.Load(); in != nil {
+			in.Wake(r)
+		}
+	}
+}
+
+// skip returns a message that was found dropped, without having read it: twice, which tells the writer so.
+func (r *Reader) skip(seq uint64) {
+	r.at("return")
+	r.mu.Lock()
+	r.giveBack(seq)
+	r.giveBack(seq)
+	r.flush()
+	r.mu.Unlock()
+}
+
+// giveBack writes one return, or keeps it. Called with mu held; flush publishes.
+func (r *Reader) giveBack(seq uint64) {
+	if r.peer == nil || r.dead.Load() {
+		return // nobody takes it
+	}
+	if len(r.backlog) > 0 || !r.putReturn(seq) {
+		r.backlog = append(r.backlog, seq)
+		r.waiting.Store(true)
+	}
+}
+
+// putReturn writes one entry; false: the ring is full. Called with mu held.
+func (r *Reader) putReturn(seq uint64) bool {
+	size := uint64(len(r.rets))
+	if r.retTail-r.retHead >= size {
+		h := r.peer.returnedHd.Load() // pairs with Writer.Reclaim: entries before it were taken
+		if r.retTail-h > size {
+			return false // rubbish; the ring just stays full
+		}
+		if r.retHead = h; r.retTail-h == size {
+			return false
+		}
+	}
+	// Plainly: the writer doesn't read it before returnedTail is stored, and has done reading what was there.
+	r.rets[r.retTail&(size-1)] = seq
+	r.retTail++
+	return true
+}
+
+// flush writes what waited and publishes all. Called with mu held.
+func (r *Reader) flush() {
+	if len(r.backlog) > 0 {
+		if r.dead.Load() {
+			r.backlog = nil
+		}
+		n := 0
+		for n < len(r.backlog) && r.putReturn(r.backlog[n]) {
+			n++
+		}
+		r.backlog = r.backlog[:copy(r.backlog, r.backlog[n:])]
+		if len(r.backlog) == 0 {
+			r.backlog = nil
+			r.waiting.Store(false)
+		}
+	}
+	if r.half.returnedTail.Load() != r.retTail {
+		r.half.returnedTail.Store(r.retTail) // pairs with Writer.Reclaim
+		r.ringSpace()
+	}
+}
+
+// ringSpace rings a writer that waits for space, once for each time that it fell asleep.
+func (r *Reader) ringSpace() {
+	e := r.peer.wantsSpace.Load() // pairs with Writer.ArmSpace: it stores wantsSpace, then loads head and returnedTail
+	if e == 0 || r.bell == nil {
+		return
+	}
+	if last := r.spaceFor.Load(); e != last && r.spaceFor.CompareAndSwap(last, e) {
+		r.bell.Ring(uint32(r.id))
+	}
+}
+
+// flushReturns tries again what found the ring of returns full.
+func (r *Reader) flushReturns() {
+	r.mu.Lock()
+	r.flush()
+	r.mu.Unlock()
+}

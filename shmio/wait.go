@@ -1,0 +1,111 @@
+package shmio
+
+import (
+	"fmt"
+	"runtime"
+	"syscall"
+	"time"
+)
+
+// WaitStrategy says how a receiver waits when there is nothing.
+type WaitStrategy int
+
+// The strategies.
+const (
+	// Adaptive spins briefly, as long as that lately paid, then parks: no OS thread is held.
+	Adaptive WaitStrategy = iota
+	// Park parks at once.
+	Park
+	// BusySpin never parks. It needs a core of its own.
+	BusySpin
+)
+
+// String names the strategy as ParseWaitStrategy takes it.
+func (s WaitStrategy) String() string {
+	switch s {
+	case Adaptive:
+		return "adaptive"
+	case Park:
+		return "park"
+	case BusySpin:
+		return "spin"
+	}
+	return fmt.Sprintf("wait(%d)", int(s))
+}
+
+// ParseWaitStrategy understands adaptive, park and spin.
+func ParseWaitStrategy(s string) (WaitStrategy, error) {
+	for _, w := range []WaitStrategy{Adaptive, Park, BusySpin} {
+		if w.String() == s {
+			return w, nil
+		}
+	}
+	return 0, fmt.Errorf("shmio: wait strategy %q: want adaptive, park or spin", s)
+}
+
+const (
+	minSpin    = 1 * time.Microsecond  // as good as none
+	maxSpin    = 60 * time.Microsecond // a wake-up across cores costs 50 µs: longer than that doesn't pay
+	startSpin  = 10 * time.Microsecond
+	looksATurn = 8  // looks between two yields to other goroutines
+	goPerCheck = 8  // such yields between two looks at the clock and the context
+	goPerOS    = 32 // and between two yields to other processes, where there is no end to the spinning
+)
+
+// spinner decides how long a receiver spins before it parks. It belongs to one receiver at a time.
+type spinner struct {
+	strategy WaitStrategy
+	budget   time.Duration
+	turns    int
+	start    time.Time
+}
+
+func newSpinner(s WaitStrategy) spinner {
+	if s == Adaptive && (runtime.NumCPU() == 1 || runtime.GOMAXPROCS(0) == 1) {
+		s = Park // on one core spinning keeps the sender from sending
+	}
+	return spinner{strategy: s, budget: startSpin}
+}
+
+// begin starts a wait.
+func (sp *spinner) begin() { sp.turns = 0 }
+
+// again is called after every looksATurn looks that found nothing, and yields. more: look on instead of parking;
+// check: look at the context, too.
+func (sp *spinner) again() (more, check bool) {
+	if sp.strategy == Park {
+		return false, true
+	}
+	runtime.Gosched()
+	sp.turns++
+	if sp.strategy == BusySpin {
+		if sp.turns%goPerOS == 0 {
+			osYield() // there may be more spinning processes than cores
+		}
+		return true, sp.turns%goPerCheck == 0
+	}
+	switch {
+	case sp.turns == 1: // what came at once cost no look at the clock
+		sp.start = time.Now()
+		return sp.budget > minSpin, true
+	case sp.turns%goPerCheck == 0:
+		return time.Since(sp.start) < sp.budget, true
+	}
+	return true, false
+}
+
+// parked learns from how long a park lasted: if spinning a little longer would have met what came, spin longer; if not,
+// the spinning before it was wasted.
+func (sp *spinner) parked(d time.Duration) {
+	if sp.strategy != Adaptive {
+		return
+	}
+	if d < 2*maxSpin {
+		sp.budget = min(maxSpin, max(2*sp.budget, 2*minSpin))
+	} else {
+		sp.budget = max(minSpin, sp.budget/2)
+	}
+}
+
+// osYield lets other processes run. The thread stays with its goroutine: it is ready again at once.
+func osYield() { syscall.RawSyscall(syscall.SYS_SCHED_YIELD, 0, 0, 0) }

@@ -1,0 +1,182 @@
+package shmio
+
+import (
+	"fmt"
+	"sync/atomic"
+
+	"github.com/bhome-bus/bhome/wire"
+)
+
+// Writer is the sender's end of a route: it owns the writer half and believes nothing that the reader half says. What
+// a hostile reader stores there can spoil this route and nothing else.
+//
+// It is not concurrent: its owner locks. WakeSpace and SpaceC alone may be used by anybody.
+//
+// All cursors are compared by their difference, so that they may wrap.
+type Writer struct {
+	spec   RouteSpec
+	half   *writerHalf
+	ring   []uint64
+	bytes  []byte // the ring as bytes
+	peer   *readerHalf
+	rets   []uint64
+	bell   Ringer
+	err    error
+	ended  bool
+	unrung bool // tail was stored since armed was looked at
+
+	tail      uint64 // next slot to write
+	published uint64 // what the shared tail says
+	oldest    uint64 // the oldest message that is neither read nor dropped as far as known; tail if there is none
+	unread    uint32 // messages in [oldest, tail)
+	multi     uint32 // those of them that take more than one slot
+	free      uint64 // slots before it may be written again; tail - free are in use
+	head      uint64 // as last read from the peer
+	dropTo    uint64
+	pinned    bool   // a dropped message may be under the reader's hand:
+	pin       uint64 // its slots are in use until head has passed it
+
+	out     outTable
+	limbo   limbo
+	retHead uint64
+
+	need      need
+	space     chan struct{}
+	spaceSeen uint64 // last epoch of wantsSpace
+	rungFor   uint64 // last epoch of armed that was rung for
+
+	sent, dropped, badReturns uint64
+	sentSaid, droppedSaid     uint64 // as last stored in the half
+	bytesSaid, badSaid        uint64
+
+	step func(point string) // tests stop here
+}
+
+// need is what the last message that found the route full would have wanted.
+type need struct {
+	slots uint64
+	block bool
+	size  uint64
+}
+
+// NewWriter lays out a writer half in mem and makes its writer; the half exists for others from then on. mem must hold
+// spec.WriterSize bytes; the Writer uses them until the owner unmaps them, after Close.
+func NewWriter(mem []byte, spec RouteSpec) (*Writer, error) {
+	if err := spec.Validate(); err != nil {
+		return nil, fmt.Errorf("making a writer: %w", err)
+	}
+	if err := checkHalf("writer", mem, spec.WriterSize()); err != nil {
+		return nil, fmt.Errorf("making a writer: %w", err)
+	}
+	mem = mem[:spec.WriterSize()]
+	h := view[writerHalf](mem, 0)
+	h.routeID.Store(0)
+	clear(mem[8:])
+	h.slots, h.depth, h.out, h.policy = spec.Slots, spec.Depth, spec.Out, uint32(spec.Policy)
+	h.tableSlots, h.ringOffset, h.tableOffset = spec.twiceOut(), ringOffset, spec.tableOffset()
+	h.first = spec.First
+	h.tail.Store(spec.First)
+	h.dropTo.Store(spec.First)
+	ringEnd := spec.tableOffset()
+	w := &Writer{
+		spec: spec, half: h,
+		ring:  words(mem, ringOffset, uint64(spec.Slots)),
+		bytes: mem[ringOffset:ringEnd:ringEnd],
+		out:   newOutTable(words(mem, uint64(ringEnd), 2*uint64(spec.twiceOut()))),
+		space: make(chan struct{}, 1),
+		tail:  spec.First, published: spec.First, oldest: spec.First, free: spec.First, head: spec.First, dropTo: spec.First,
+	}
+	w.limbo.low = spec.First
+	h.routeID.Store(spec.ID) // last: the half exists
+	return w, nil
+}
+
+// Join takes the peer's reader half, mapped read-only, and its bell (nil: it needs none). From then on the reader may
+// read, and what it claims is honoured.
+func (w *Writer) Join(reader []byte, bell Ringer) error {
+	if w.ended {
+		return fmt.Errorf("joining route %#x: %w", w.spec.ID, errEnded)
+	}
+	if w.peer != nil {
+		return fmt.Errorf("joining route %#x: %w: joined already", w.spec.ID, ErrRouteSpec)
+	}
+	if err := checkHalf("reader", reader, w.spec.ReaderSize()); err != nil {
+		return fmt.Errorf("joining route %#x: %w", w.spec.ID, err)
+	}
+	p := view[readerHalf](reader, 0)
+	if id := p.routeID.Load(); id != w.spec.ID {
+		return fmt.Errorf("joining route %#x: %w: reader half has id %#x", w.spec.ID, ErrCorruptRoute, id)
+	}
+	if n, off := atomic.LoadUint32(&p.returnSlots), atomic.LoadUint32(&p.returnOffset); n != w.spec.twiceOut() || off != returnOffset {
+		return fmt.Errorf("joining route %#x: %w: returnSlots %d at %d, want %d at %d",
+			w.spec.ID, ErrCorruptRoute, n, off, w.spec.twiceOut(), returnOffset)
+	}
+	w.peer = p
+	w.rets = words(reader, returnOffset, uint64(w.spec.twiceOut()))
+	w.bell = bell
+	w.half.joined.Store(w.spec.ID) // pairs with Reader.ready and Reader.Arm
+	w.unrung = true
+	w.Commit() // a reader that armed itself before it was joined waits for this
+	return nil
+}
+
+// Spec returns what the route was made of.
+func (w *Writer) Spec() RouteSpec { return w.spec }
+
+// Joined tells whether the reader half is known.
+func (w *Writer) Joined() bool { return w.peer != nil }
+
+// Err tells why the route is Ended: nil after Close or ReclaimAll, else an error that wraps ErrCorruptRoute.
+func (w *Writer) Err() error { return w.err }
+
+// Unread is how many messages wait to be read (staged ones too), as the reader says.
+func (w *Writer) Unread() int { w.refresh(); return int(w.unread) }
+
+// Out is how many blocks are unreturned.
+func (w *Writer) Out() int { return w.out.n }
+
+// OutBytes is how many payload bytes the unreturned blocks hold.
+func (w *Writer) OutBytes() uint64 { return w.out.bytes }
+
+// Dropped is how many messages the policy dropped at this end.
+func (w *Writer) Dropped() uint64 { return w.dropped }
+
+// Sent is how many messages were pushed.
+func (w *Writer) Sent() uint64 { return w.sent }
+
+// BadReturns is how many returns named what wasn't out.
+func (w *Writer) BadReturns() uint64 { return w.badReturns }
+
+// Close ends the route at this end: the half stops to exist. What is out stays out, until Reclaim or ReclaimAll.
+func (w *Writer) Close() {
+	if !w.ended {
+		w.publish()
+		w.saveStats()
+	}
+	w.ended = true
+	w.half.routeID.Store(0)
+	w.WakeSpace()
+}
+
+func (w *Writer) fail(format string, args ...any) {
+	if w.err == nil {
+		w.err = fmt.Errorf("route %#x: %w: %s", w.spec.ID, ErrCorruptRoute, fmt.Sprintf(format, args...))
+	}
+	w.ended = true
+	w.saveStats()
+}
+
+func (w *Writer) at(point string) {
+	if w.step != nil {
+		w.step(point)
+	}
+}
+
+// slotsOf is how many slots the message at cursor c takes. The ring is this process's own memory, mapped writable
+// nowhere else, so its words are what was written.
+func (w *Writer) slotsOf(c uint64) uint64 {
+	if w.multi == 0 {
+		return 1
+	}
+	return recordSlots(wire.Word(w.ring[c&uint64(w.spec.Slots-1)]))
+}

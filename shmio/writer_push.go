@@ -1,0 +1,134 @@
+package shmio
+
+import "github.com/bhome-bus/bhome/wire"
+
+// Push stages a block: word is its message word, size its payload bytes. Sent: it is out until h.Returned (h may be
+// nil). Every other outcome leaves it the caller's. Dropping what is older calls that one's Returned from here.
+func (w *Writer) Push(word wire.Word, size uint64, h Held) Outcome {
+	if word.IsCommand() {
+		panic("shmio: Push of a command word")
+	}
+	if n := (need{slots: 1, block: true, size: size}); !w.fits(n) || w.ended {
+		if o := w.room(n); o != Sent {
+			return o
+		}
+	}
+	w.ring[w.tail&uint64(w.spec.Slots-1)] = uint64(word)
+	w.out.put(w.tail, uint64(word), size, h)
+	w.tail++
+	w.unread++
+	w.sent++
+	return Sent
+}
+
+// PushInline stages a message that travels inside the ring; the payload is copied. in.Len is ignored: payload says it.
+// TooLarge: it needs a block.
+func (w *Writer) PushInline(in wire.Inline, payload []byte) Outcome {
+	if len(payload) > wire.MaxInline {
+		return TooLarge
+	}
+	in.Len = len(payload)
+	var head [wire.MaxInlineHead]uint64
+	slots := uint64(in.Slots())
+	if slots > w.spec.recordLimit() {
+		return TooLarge
+	}
+	if n := (need{slots: slots}); !w.fits(n) || w.ended {
+		if o := w.room(n); o != Sent {
+			return o
+		}
+	}
+	mask := uint64(w.spec.Slots - 1)
+	n := in.PutWords(head[:])
+	for i := 0; i < n; i++ {
+		w.ring[(w.tail+uint64(i))&mask] = head[i]
+	}
+	if len(payload) > 0 {
+		w.ring[(w.tail+slots-1)&mask] = 0 // no stale bytes behind a payload that doesn't fill its last word
+		from := (w.tail + uint64(n)) & mask * 8
+		if k := copy(w.bytes[from:], payload); k < len(payload) {
+			copy(w.bytes, payload[k:])
+		}
+	}
+	w.tail += slots
+	w.unread++
+	w.multi++ // a record is at least two slots
+	w.sent++
+	return Sent
+}
+
+// PushCommand stages a command word other than Inline. It takes a slot like a message and is never out.
+func (w *Writer) PushCommand(word wire.Word) Outcome {
+	if !word.IsCommand() || word.Cmd() == wire.CmdInline {
+		panic("shmio: PushCommand of a word that is none")
+	}
+	if n := (need{slots: 1}); !w.fits(n) || w.ended {
+		if o := w.room(n); o != Sent {
+			return o
+		}
+	}
+	w.ring[w.tail&uint64(w.spec.Slots-1)] = uint64(word)
+	w.tail++
+	w.unread++
+	w.sent++
+	return Sent
+}
+
+// Commit shows the reader all that was staged, with one store, and rings its bell if it sleeps: once for each time that
+// it fell asleep.
+func (w *Writer) Commit() {
+	w.publish()
+	w.saveStats()
+	if !w.unrung || w.peer == nil {
+		return
+	}
+	w.unrung = false
+	w.at("armed")
+	e := w.peer.armed.Load() // pairs with Reader.Arm: it stores armed, then loads tail
+	if e != 0 && e != w.rungFor {
+		w.rungFor = e
+		if w.bell != nil {
+			w.bell.Ring(uint32(w.spec.ID))
+		}
+	}
+}
+
+// publish stores tail if it moved.
+func (w *Writer) publish() {
+	if w.tail == w.published {
+		return
+	}
+	w.at("tail")
+	w.published = w.tail
+	w.unrung = true
+	w.half.tail.Store(w.tail) // pairs with Reader.load: the slots before it are written
+}
+
+func (w *Writer) saveStats() {
+	if w.sentSaid != w.sent {
+		w.sentSaid = w.sent
+		storeStat(&w.half.sent, w.sent)
+	}
+	if w.droppedSaid != w.dropped {
+		w.droppedSaid = w.dropped
+		storeStat(&w.half.dropped, w.dropped)
+	}
+	if w.bytesSaid != w.out.bytes {
+		w.bytesSaid = w.out.bytes
+		storeStat(&w.half.bytesOut, w.out.bytes)
+	}
+	if w.badSaid != w.badReturns {
+		w.badSaid = w.badReturns
+		storeStat(&w.half.badReturns, w.badReturns)
+	}
+}
+
+// recordSlots is how many slots the message that begins with word takes, 1 unless it is an inline record.
+func recordSlots(word wire.Word) uint64 {
+	if word.IsCommand() && word.Cmd() == wire.CmdInline {
+		if n, err := wire.DecodeInlineHead(word); err == nil {
+			return uint64(n)
+		}
+	}
+	return 1
+}

@@ -1,0 +1,156 @@
+package shmio
+
+import (
+	"errors"
+	"sync/atomic"
+)
+
+var errEnded = errors.New("shmio: route ended")
+
+// limbo settles what became of messages that were dropped while the reader may have been taking them. A reader that
+// finds a message dropped returns it twice in a row, which no reader does that read it (docs/abi.md section 4).
+type limbo struct {
+	low    uint64    // from here to dropTo messages are surely dropped; a reader may yet find so, once each
+	inline [8]uint64 // the last such messages that have no block
+	n      int
+	last   uint64 // the sequence number returned last, if it was in question,
+	second uint8  // and what the same again means
+	waited bool   // awaitPin has waited for the present pin
+}
+
+// What the second return of the same sequence number means.
+const (
+	secondIsBad     = iota
+	secondIsSkipped // the block was not read: count it as dropped
+	secondIsKnown   // all was known with the first
+)
+
+func (l *limbo) add(seq uint64) {
+	if l.n == len(l.inline) {
+		copy(l.inline[:], l.inline[1:]) // the oldest counts as read from now on
+		l.n--
+	}
+	l.inline[l.n] = seq
+	l.n++
+}
+
+// take tells whether seq is among the messages without a block whose fate is open.
+func (l *limbo) take(seq uint64) bool {
+	for k := range l.n {
+		if l.inline[k] == seq {
+			l.n--
+			l.inline[k] = l.inline[l.n]
+			return true
+		}
+	}
+	return false
+}
+
+// Reclaim takes what the reader returned. n is how many blocks came back. The error wraps ErrCorruptRoute when the
+// reader half is rubbish; the route is Ended then.
+func (w *Writer) Reclaim() (n int, err error) {
+	if w.peer == nil || w.err != nil {
+		return 0, w.err
+	}
+	t := w.peer.returnedTail.Load() // pairs with Reader.flush: entries before it are written
+	k := t - w.retHead
+	if k == 0 {
+		return 0, nil
+	}
+	if k > uint64(len(w.rets)) {
+		w.fail("returnedTail %#x, more than %d beyond %#x", t, len(w.rets), w.retHead)
+		return 0, w.err
+	}
+	mask := uint64(len(w.rets) - 1)
+	before := w.out.n
+	for ; w.retHead != t; w.retHead++ {
+		w.returned(atomic.LoadUint64(&w.rets[w.retHead&mask]))
+	}
+	w.half.returnedHd.Store(w.retHead) // pairs with Reader.flush: these entries may be written again
+	w.saveStats()
+	return before - w.out.n, nil
+}
+
+// returned believes of a return only what its own table says.
+func (w *Writer) returned(seq uint64) {
+	l := &w.limbo
+	second := l.second
+	l.second = secondIsBad
+	if at := w.out.find(seq); at >= 0 {
+		e := w.out.remove(at)
+		if e.limbo {
+			l.last, l.second = seq, secondIsSkipped
+		}
+		w.giveBack(e)
+		return
+	}
+	switch {
+	case second != secondIsBad && seq == l.last:
+		if second == secondIsSkipped {
+			w.dropped++
+		}
+	case l.take(seq):
+		w.dropped++
+		l.last, l.second = seq, secondIsKnown
+	case !ahead(l.low, seq) && ahead(w.dropTo, seq):
+		l.low = seq + 1
+		l.last, l.second = seq, secondIsKnown
+	default:
+		w.badReturns++
+	}
+}
+
+func (w *Writer) giveBack(e outEntry) {
+	if e.held != nil {
+		e.held.Returned(e.seq)
+	}
+}
+
+// ReclaimAll takes back all that is out, because the reader's process is dead; nothing more can be pushed. It returns
+// how many blocks came back.
+func (w *Writer) ReclaimAll() int {
+	w.ended = true
+	n := w.out.n
+	for i := range w.out.entries {
+		for w.out.entries[i].used { // removing shifts the following ones back, to here or to places still to come
+			w.giveBack(w.out.remove(i))
+		}
+	}
+	w.saveStats()
+	w.WakeSpace()
+	return n
+}
+
+// ArmSpace asks the reader to ring when it reads or returns, then looks again: false says that what found the route
+// Full last has room now, or the route ended. Staged messages are committed, or nobody could make room.
+func (w *Writer) ArmSpace() (stillFull bool) {
+	w.Commit()
+	w.spaceSeen++
+	if w.spaceSeen == 0 {
+		w.spaceSeen = 1
+	}
+	w.half.wantsSpace.Store(w.spaceSeen) // pairs with Reader.ringSpace: it stores head or returnedTail, then loads this
+	w.at("space?")
+	w.refresh()
+	return !w.ended && !w.fits(w.need)
+}
+
+// DisarmSpace ends what ArmSpace began.
+func (w *Writer) DisarmSpace() {
+	w.half.wantsSpace.Store(0)
+	select {
+	case <-w.space:
+	default:
+	}
+}
+
+// SpaceC carries a value after WakeSpace. Several who wait on it must wake one another.
+func (w *Writer) SpaceC() <-chan struct{} { return w.space }
+
+// WakeSpace is for whoever hears the bell of this route. It may be called at any time by anybody.
+func (w *Writer) WakeSpace() {
+	select {
+	case w.space <- struct{}{}:
+	default:
+	}
+}
