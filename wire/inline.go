@@ -1,0 +1,106 @@
+package wire
+
+// Bounds of an inline record.
+const (
+	MaxInline     = 256 // bytes of payload
+	MaxInlineHead = 6   // words before the payload: command, meta, correlation id, three of trace context
+
+	inlineHasTrace = 1 << 18
+	inlineHasCorr  = 1 << 19
+	inlineReserved = 0xFFF << 20 // flags without a meaning, and bits 26–31
+)
+
+// Inline is the head of a message that travels inside the ring.
+type Inline struct {
+	Len      int // bytes of payload, 0 to MaxInline
+	Kind     Kind
+	Topic    uint32
+	Seq      uint32 // low half of the publisher's sequence number
+	Stamp    uint32 // ms of CLOCK_MONOTONIC_COARSE, low half
+	HasCorr  bool
+	Corr     uint64
+	HasTrace bool
+	Trace    [24]byte
+}
+
+// HeadWords is how many words come before the payload.
+func (in *Inline) HeadWords() int {
+	n := 2
+	if in.HasCorr {
+		n++
+	}
+	if in.HasTrace {
+		n += 3
+	}
+	return n
+}
+
+// Slots is how many words the record takes, payload included.
+func (in *Inline) Slots() int { return in.HeadWords() + (in.Len+7)/8 }
+
+// PutWords writes the head's words to dst, which holds MaxInlineHead or at least HeadWords, and returns how many there
+// are. Len and Kind must be in range.
+func (in *Inline) PutWords(dst []uint64) int {
+	w := command(CmdInline, uint64(in.Len)<<4|uint64(in.Kind)<<14|uint64(in.Topic)<<32)
+	dst[1] = uint64(in.Seq) | uint64(in.Stamp)<<32
+	n := 2
+	if in.HasCorr {
+		w |= inlineHasCorr
+		dst[n] = in.Corr
+		n++
+	}
+	if in.HasTrace {
+		w |= inlineHasTrace
+		for i := range 3 {
+			dst[n+i] = leWord(in.Trace[8*i:])
+		}
+		n += 3
+	}
+	dst[0] = uint64(w)
+	return n
+}
+
+// DecodeInlineHead checks the first word of a record and returns how many slots the whole takes.
+func DecodeInlineHead(w Word) (slots int, err error) {
+	in, err := inlineWord(w)
+	if err != nil {
+		return 0, err
+	}
+	return in.Slots(), nil
+}
+
+// inlineWord decodes the command word alone.
+func inlineWord(w Word) (Inline, error) {
+	in := Inline{Len: int(w.field(4, 10)), Kind: Kind(w.field(14, 4)), Topic: uint32(w.field(32, 32)),
+		HasCorr: w&inlineHasCorr != 0, HasTrace: w&inlineHasTrace != 0}
+	if !w.IsCommand() || w.Cmd() != CmdInline || w&inlineReserved != 0 || in.Len > MaxInline || in.Kind > KindControl {
+		return Inline{}, badWord(w)
+	}
+	return in, nil
+}
+
+// DecodeInline decodes a record's head from its words; there must be as many as it says.
+func DecodeInline(words []uint64) (Inline, error) {
+	if len(words) < 2 {
+		return Inline{}, ErrBadWord
+	}
+	in, err := inlineWord(Word(words[0]))
+	if err != nil {
+		return Inline{}, err
+	}
+	if len(words) < in.HeadWords() {
+		return Inline{}, badWord(Word(words[0]))
+	}
+	in.Seq, in.Stamp = uint32(words[1]), uint32(words[1]>>32)
+	n := 2
+	if in.HasCorr {
+		in.Corr = words[n]
+		n++
+	}
+	if in.HasTrace {
+		for i := range 3 {
+			putLEWord(in.Trace[8*i:], words[n+i])
+		}
+	}
+	return in, nil
+}
