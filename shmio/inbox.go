@@ -42,13 +42,15 @@ func NewInbox(s WaitStrategy) *Inbox {
 	return &Inbox{spin: newSpinner(s), signal: make(chan struct{}, 1), done: make(chan struct{})}
 }
 
-// Add begins to receive from r, which must be in no Inbox. It may not have joined yet, but then Join must not run while
-// it is in the Inbox.
+// Add begins to receive from r, which must be in no other Inbox, and must have joined, as Join must not run while others
+// look at it. A reader that is in this Inbox already, and a closed Inbox, ignore it.
 func (in *Inbox) Add(r *Reader) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if r.place.in != nil {
-		panic("shmio: Add of a reader that is in an inbox")
+	if at := r.inbox.Load(); at != nil && at != in {
+		panic("shmio: Add of a reader that is in another inbox")
+	} else if at == in || in.closed {
+		return
 	}
 	r.place = inboxPlace{in: in, all: len(in.all), hot: -1}
 	in.all = append(in.all, r)

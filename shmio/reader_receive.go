@@ -128,15 +128,9 @@ func (r *Reader) take(rec *Record) (bool, error) {
 // takeInline copies an inline record out.
 func (r *Reader) takeInline(rec *Record, i uint64, w wire.Word) (bool, error) {
 	mask := uint64(r.spec.Slots - 1)
-	slots, err := wire.DecodeInlineHead(w)
-	if err != nil {
-		return false, r.fail("slot %#x: %v", i, err)
-	}
-	if have := r.tail - i; uint64(slots) > have {
-		return false, r.fail("slot %#x: a record of %d slots where %d are written", i, slots, have)
-	}
+	have := r.tail - i
 	var head [wire.MaxInlineHead]uint64
-	n := min(slots, len(head))
+	n := int(min(have, uint64(len(head))))
 	head[0] = uint64(w)
 	for k := 1; k < n; k++ {
 		head[k] = atomic.LoadUint64(&r.ring[(i+uint64(k))&mask])
@@ -145,13 +139,17 @@ func (r *Reader) takeInline(rec *Record, i uint64, w wire.Word) (bool, error) {
 	if err != nil {
 		return false, r.fail("slot %#x: %v", i, err)
 	}
+	slots := uint64(in.Slots())
+	if slots > have {
+		return false, r.fail("slot %#x: a record of %d slots where %d are written", i, slots, have)
+	}
 	rec.Inline = in
 	rec.Payload = rec.buf[:in.Len]
-	from := (i + uint64(slots-(in.Len+7)/8)) & mask * 8
+	from := (i + uint64(in.HeadWords())) & mask * 8
 	if k := copy(rec.Payload, r.bytes[from:]); k < in.Len {
 		copy(rec.Payload[k:], r.bytes)
 	}
-	r.pass(i + uint64(slots))
+	r.pass(i + slots)
 	return true, nil
 }
 
