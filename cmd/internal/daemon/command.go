@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/BurntSushi/toml"
 	"github.com/spf13/cobra"
@@ -119,13 +118,4 @@ func merge(flags *pflag.FlagSet, cfg *Config, file string) error {
 		}
 	}
 	return cfg.Validate()
-}
-
-// TerminalColor says whether f wants colours: a terminal that isn't dumb, and no NO_COLOR.
-func TerminalColor(f *os.File) bool {
-	if os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
-		return false
-	}
-	fi, err := f.Stat()
-	return err == nil && fi.Mode()&os.ModeCharDevice != 0
 }

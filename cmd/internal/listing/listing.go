@@ -19,8 +19,10 @@ import (
 
 // Column is one column of a listing of T.
 type Column[T any] struct {
-	// Key is the column's name: the header in upper case, the word for --sort, and the field in JSON.
+	// Key is the column's name: the word for --sort, and the field in JSON.
 	Key string
+	// Header heads the table's column; "": the key.
+	Header string
 	// Value is what JSON shows and --sort compares: a string, an integer, a float or a slice of strings.
 	Value func(T) any
 	// Text is what the table shows; nil: the value, plainly.
@@ -77,10 +79,20 @@ func (l Listing[T]) Keys() []string {
 	return keys
 }
 
+// column finds a column by its key or its header.
+func (l Listing[T]) column(key string) (Column[T], bool) {
+	for _, c := range l.Columns {
+		if c.Key == key || c.Header != "" && strings.ReplaceAll(c.Header, " ", "_") == key {
+			return c, true
+		}
+	}
+	return Column[T]{}, false
+}
+
 // CheckSort says whether key can be sorted by ("" can).
 func (l Listing[T]) CheckSort(key string) error {
 	key = strings.TrimPrefix(key, "-")
-	if key == "" || slices.Contains(l.Keys(), key) {
+	if _, ok := l.column(key); ok || key == "" {
 		return nil
 	}
 	return &ErrNoColumn{Key: key, Known: l.Keys()}
@@ -117,17 +129,17 @@ func (l Listing[T]) sort(rows []T, by string) error {
 		return err
 	}
 	key, reverse := strings.CutPrefix(by, "-")
-	for _, c := range l.Columns {
-		if c.Key == key {
-			slices.SortStableFunc(rows, func(a, b T) int {
-				n := compare(c.Value(a), c.Value(b))
-				if reverse {
-					return -n
-				}
-				return n
-			})
-		}
+	c, ok := l.column(key)
+	if !ok {
+		return nil
 	}
+	slices.SortStableFunc(rows, func(a, b T) int {
+		n := compare(c.Value(a), c.Value(b))
+		if reverse {
+			return -n
+		}
+		return n
+	})
 	return nil
 }
 
@@ -222,7 +234,7 @@ func (l Listing[T]) table(w io.Writer, rows []T, o Options, extras []Extra) erro
 	cells := make([][]string, 0, len(rows)+1)
 	head := make([]string, len(cols))
 	for i, c := range cols {
-		head[i] = strings.ToUpper(strings.ReplaceAll(c.Key, "_", " "))
+		head[i] = strings.ToUpper(cmp.Or(c.Header, strings.ReplaceAll(c.Key, "_", " ")))
 		if c.Claimed {
 			head[i] += "*"
 		}

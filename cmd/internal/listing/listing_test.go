@@ -20,7 +20,7 @@ func list() Listing[row] {
 		Columns: []Column[row]{
 			{Key: "name", Value: func(r row) any { return r.name }},
 			{Key: "in_use", Right: true, Claimed: true, Value: func(r row) any { return r.n }},
-			{Key: "rate", Right: true, Value: func(r row) any { return r.rate }},
+			{Key: "rate", Header: "per s", Right: true, Value: func(r row) any { return r.rate }},
 			{Key: "users", Value: func(r row) any { return r.users }, Text: func(r row) string { return strings.Join(r.users, "+") }},
 			{Key: "raw", JSONOnly: true, Value: func(r row) any { return r.n * 2 }},
 		},
@@ -42,7 +42,7 @@ func render(t *testing.T, o Options, extras ...Extra) string {
 
 func TestTable(t *testing.T) {
 	got := render(t, Options{}, Extra{"total", 3, "3 things"})
-	want := `NAME           IN USE*  RATE  USERS
+	want := `NAME           IN USE*  PER S  USERS
 a                   10  12.0  x+y
 b                    9   0.5  -
 c\x1b[2J\n       1   3.0  z
@@ -62,7 +62,7 @@ c\x1b[2J\n       1   3.0  z
 }
 
 func TestSort(t *testing.T) {
-	for by, want := range map[string]string{"": "abc", "-name": "cba", "in_use": "cba", "-in_use": "abc", "rate": "bca", "users": "bca", "raw": "cba"} {
+	for by, want := range map[string]string{"": "abc", "-name": "cba", "in_use": "cba", "-in_use": "abc", "rate": "bca", "per_s": "bca", "users": "bca", "raw": "cba"} {
 		got := ""
 		for l := range strings.Lines(render(t, Options{Quiet: true, Sort: by})) {
 			got += l[:1]
