@@ -6,28 +6,22 @@ import (
 	"github.com/bhome-bus/bhome/wire"
 )
 
-// TryReceive takes the next message, if there is one. It looks empty, too, while as many blocks are held as may be
-// (Return wakes the inbox then) and before the writer joined. An error wraps ErrCorruptRoute: the route is lost.
+// TryReceive takes the next message, if there is one. It looks empty, too, before the writer joined, and while as many
+// blocks are held as may be and the next message is a block, or any message with DropOldest (Return wakes the inbox). An error wraps ErrCorruptRoute: the route is lost.
 func (r *Reader) TryReceive(rec *Record) (bool, error) {
 	if r.err != nil {
 		return false, r.err
+	}
+	if r.waiting.Load() && !r.flushReturns() {
+		return false, nil // what skipped messages add to the returns must end somewhere
 	}
 	if r.next == r.tail {
 		if ok, err := r.load(); !ok {
 			return false, err
 		}
 	}
-	if r.held.Load() >= r.spec.holdLimit() && r.starve() {
+	if r.held.Load() >= r.spec.holdLimit() && r.blockNext() && r.starve() {
 		return false, nil
-	}
-	if r.waiting.Load() {
-		r.mu.Lock()
-		r.flush()
-		full := len(r.backlog) > len(r.rets)
-		r.mu.Unlock()
-		if full && !r.dead.Load() {
-			return false, nil // the writer takes no returns; what skipped messages add to them must end somewhere
-		}
 	}
 	if r.spec.Policy == DropOldest {
 		return r.claimAndTake(rec)
@@ -40,6 +34,7 @@ func (r *Reader) load() (bool, error) {
 	if !r.reading && !r.ready() {
 		return false, nil
 	}
+	r.at("load")
 	t := r.peer.tail.Load() // pairs with Writer.publish: the slots before it are written
 	if t == r.next {
 		return false, nil
@@ -60,6 +55,12 @@ func (r *Reader) ready() bool {
 	// dead first: a process that joined and pushed before it died is read to its end either way.
 	r.reading = r.dead.Load() || r.peer.joined.Load() == r.id // pairs with Writer.Join
 	return r.reading
+}
+
+// blockNext tells whether the next message is, or may be, a block. Where the writer may drop it, looking at it would
+// take a claim, and a claim that isn't followed by taking the message would keep its slots from the writer.
+func (r *Reader) blockNext() bool {
+	return r.spec.Policy == DropOldest || !wire.Word(atomic.LoadUint64(&r.ring[r.next&uint64(r.spec.Slots-1)])).IsCommand()
 }
 
 // starve notes that too much is held; false: something came back meanwhile.
@@ -88,6 +89,7 @@ func (r *Reader) claimAndTake(rec *Record) (bool, error) {
 			return r.take(rec)
 		}
 		// Dropped: its slot may be in use for another message, so it isn't looked at, and only its number is known.
+		r.at("tail?")
 		t := r.peer.tail.Load() // never behind dropTo
 		if t-d > uint64(r.spec.Slots) {
 			return false, r.fail("dropTo %#x, tail %#x, %d slots", d, t, r.spec.Slots)

@@ -3,10 +3,7 @@ package shmio
 // Return gives a block back, in any order, once for each block received. While the ring of returns is full it waits in
 // the Reader and goes with a later call.
 func (r *Reader) Return(seq uint64) {
-	r.mu.Lock()
-	r.giveBack(seq)
-	r.flush()
-	r.mu.Unlock()
+	r.giveBack(seq, 1)
 	if r.held.Add(-1) < 0 {
 		r.held.Add(1) // more returns than blocks: the writer ignores and counts them
 	}
@@ -20,22 +17,23 @@ func (r *Reader) Return(seq uint64) {
 // skip returns a message that was found dropped, without having read it: twice, which tells the writer so.
 func (r *Reader) skip(seq uint64) {
 	r.at("return")
-	r.mu.Lock()
-	r.giveBack(seq)
-	r.giveBack(seq)
-	r.flush()
-	r.mu.Unlock()
+	r.giveBack(seq, 2)
 }
 
-// giveBack writes one return, or keeps it. Called with mu held; flush publishes.
-func (r *Reader) giveBack(seq uint64) {
+// giveBack writes a return so many times and publishes it; what finds the ring full is kept.
+func (r *Reader) giveBack(seq uint64, times int) {
+	r.mu.Lock()
+	defer r.mu.Unlock() // also when the peer's memory faults
 	if r.peer == nil || r.dead.Load() {
 		return // nobody takes it
 	}
-	if len(r.backlog) > 0 || !r.putReturn(seq) {
-		r.backlog = append(r.backlog, seq)
-		r.waiting.Store(true)
+	for range times {
+		if len(r.backlog) > 0 || !r.putReturn(seq) {
+			r.backlog = append(r.backlog, seq)
+			r.waiting.Store(true)
+		}
 	}
+	r.flush()
 }
 
 // putReturn writes one entry; false: the ring is full. Called with mu held.
@@ -89,9 +87,11 @@ func (r *Reader) ringSpace() {
 	}
 }
 
-// flushReturns tries again what found the ring of returns full.
-func (r *Reader) flushReturns() {
+// flushReturns tries again what found the ring of returns full. false: there is more waiting than a writer that takes
+// returns at all leaves.
+func (r *Reader) flushReturns() bool {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.flush()
-	r.mu.Unlock()
+	return len(r.backlog) <= len(r.rets) || r.dead.Load()
 }

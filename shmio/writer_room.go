@@ -50,6 +50,7 @@ func (w *Writer) refresh() {
 	if w.peer == nil || w.err != nil {
 		return
 	}
+	w.at("head?")
 	h := w.peer.head.Load() // pairs with Reader.pass: slots before it were copied out
 	if h != w.head {
 		if h-w.head > w.published-w.head {
@@ -74,6 +75,7 @@ func (w *Writer) refresh() {
 		w.setFree(h)
 		w.setFree(w.dropTo)
 	}
+	w.at("returns?")
 	w.Reclaim()
 }
 
