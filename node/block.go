@@ -1,0 +1,112 @@
+package node
+
+import (
+	"fmt"
+	"sync/atomic"
+
+	"github.com/bhome-bus/bhome/wire"
+)
+
+// block is one message block that the center has granted to this node. It is in a magazine (refs 0), loaned (1), or out
+// on routes (one reference each); the last reference puts it back.
+type block struct {
+	mag   *magazine
+	grant wire.Grant
+	gen   uint16
+	class uint8
+	mem   []byte // header and class payload
+
+	refs   atomic.Int32  // private to this process; pairs with itself: Add to zero is the last
+	serial atomic.Uint64 // odd while loaned; a Loan carries the value it was made with. Pairs with Loan's checks
+	size   int           // payload bytes of the current loan; its holder's
+	origin string        // Config.Debug: who took the loan
+}
+
+// word is the message word that names b.
+func (b *block) word() wire.Word {
+	w, err := wire.Message(b.grant.Place(), b.gen)
+	if err != nil {
+		panic(fmt.Sprintf("bhome: a granted block has no word: %v", err)) // checked when it was granted
+	}
+	return w
+}
+
+// Returned implements shmio.Held: a route gives its reference back.
+func (b *block) Returned(uint64) { b.unref() }
+
+func (b *block) unref() {
+	if b.refs.Add(-1) == 0 {
+		b.mag.put(b)
+	}
+}
+
+// loan hands b, which has no references, to a caller.
+func (b *block) loan(size int) Loan {
+	b.refs.Store(1)
+	b.size = size
+	if b.mag.n.cfg.Debug {
+		b.origin = callers()
+	}
+	return Loan{b: b, serial: b.serial.Add(1)}
+}
+
+// Loan is a message being made: a block of this node's own memory, the caller's until Send or Release. It is a small
+// value; copies are the same loan. Not for concurrent use.
+type Loan struct {
+	b      *block
+	serial uint64
+}
+
+// Bytes is the payload to fill, of the size asked for; nil once sent or released.
+func (l Loan) Bytes() []byte {
+	if !l.valid() {
+		return nil
+	}
+	return l.b.mem[wire.HeaderSize : wire.HeaderSize+l.b.size : wire.HeaderSize+l.b.size]
+}
+
+// Cap is the most that Resize can ask for, in bytes.
+func (l Loan) Cap() int {
+	if !l.valid() {
+		return 0
+	}
+	return int(wire.GetAllocSize(int(l.b.class)))
+}
+
+// Resize sets the payload's size, 0 to Cap bytes; what was written stays.
+func (l Loan) Resize(size int) error {
+	if !l.valid() {
+		return fmt.Errorf("resize a loan: %w", ErrReleased)
+	}
+	if size < 0 || size > l.Cap() {
+		return fmt.Errorf("resize a loan to %d bytes: %w: its block holds %d", size, ErrTooLarge, l.Cap())
+	}
+	l.b.size = size
+	return nil
+}
+
+// Release gives the loan back unsent. The second time, or after Send, it is refused with ErrReleased and counted.
+func (l Loan) Release() error {
+	if !l.take() {
+		return l.misuse("release a loan")
+	}
+	l.b.unref()
+	return nil
+}
+
+func (l Loan) valid() bool { return l.b != nil && l.b.serial.Load() == l.serial }
+
+// take ends the loan; false if it had ended.
+func (l Loan) take() bool { return l.b != nil && l.b.serial.CompareAndSwap(l.serial, l.serial+1) }
+
+func (l Loan) misuse(what string) error {
+	if l.b == nil {
+		return fmt.Errorf("%s: %w: it is no loan", what, ErrInvalid)
+	}
+	n := l.b.mag.n
+	n.stats.misused.Add(1)
+	if n.cfg.Debug {
+		n.log.Warn("a loan is used after it was sent or released", "what", what, "by", callers())
+	}
+	return fmt.Errorf("%s: %w", what, ErrReleased)
+}

@@ -1,0 +1,143 @@
+package node
+
+import (
+	"context"
+	"time"
+
+	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
+	"github.com/bhome-bus/bhome/wire"
+)
+
+// Close leaves the bus. It ends the services (their handlers see their context end), sends what waits for room for 3 s at
+// most, waits until the program has released the messages and replies it holds, and then lets everything go; ctx bounds
+// all of that. What could not be sent, or is still held, is a *NotSentError; the memory of held messages then stays
+// mapped, so that their bytes stay valid. What was sent before is still delivered. Further calls return nil.
+func (n *Node) Close(ctx context.Context) error {
+	n.mu.Lock()
+	if n.closed {
+		n.mu.Unlock()
+		return nil
+	}
+	n.closed = true
+	var services []*Service
+	var subs []*Subscription
+	for _, s := range n.sinks {
+		switch s := s.(type) {
+		case *Service:
+			services = append(services, s)
+		case *Subscription:
+			subs = append(subs, s)
+		}
+	}
+	n.mu.Unlock()
+	for _, s := range services {
+		// The center learns it from Unregister at the latest.
+		_ = s.Close(ctx)
+	}
+	var result NotSentError
+	result.Messages = n.flush(ctx)
+	for _, s := range subs {
+		s.shut()
+	}
+	result.Held = n.awaitReleases(ctx)
+	n.end(ErrClosed, StateClosed)
+	if lk := n.link.Load(); lk != nil {
+		bound, cancel := context.WithTimeout(ctx, time.Second)
+		// A center that doesn't answer sees the Bye, or the end of the process.
+		_, _ = lk.call(bound, upCenter, wire.SocketNode, bhomev1.MsgType_MSG_TYPE_UNREGISTER, &bhomev1.Unregister{})
+		cancel()
+		_ = lk.sendSocket(bhomev1.MsgType_MSG_TYPE_BYE, &bhomev1.Bye{})
+	}
+	n.teardown()
+	if result.Messages > 0 || result.Held > 0 {
+		return &result
+	}
+	return nil
+}
+
+// flush sends what waits for room, and returns how much it couldn't.
+func (n *Node) flush(ctx context.Context) (left int) {
+	ctx, cancel := context.WithTimeout(ctx, flushAtClose)
+	defer cancel()
+	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
+		left = 0
+		for _, o := range n.outRoutes() {
+			left += o.pending.len()
+		}
+		if left == 0 {
+			return 0
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return left
+		}
+	}
+}
+
+// awaitReleases waits until nothing of a peer's memory is held, and returns how much is.
+func (n *Node) awaitReleases(ctx context.Context) int {
+	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
+		held := n.Stats().Held
+		if held == 0 {
+			return 0
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			if n.cfg.Debug {
+				n.log.Warn("messages are not released", "count", held)
+			}
+			return held
+		}
+	}
+}
+
+// teardown ends the goroutines and frees what can be freed.
+func (n *Node) teardown() {
+	n.stop()
+	if lk := n.link.Swap(nil); lk != nil {
+		lk.close()
+		n.mag.dropLink(lk)
+	}
+	n.replies.inbox.Close()
+	n.wg.Wait()
+	n.mu.Lock()
+	calls := n.replies
+	peers, in, out := n.peers, n.in, n.out
+	n.peers, n.in, n.out = map[uint64]*peer{}, map[uint64]*inRoute{}, map[uint64]*outRoute{}
+	n.listOut()
+	n.mu.Unlock()
+	calls.mu.Lock()
+	waiting := calls.calls
+	calls.calls = map[uint64]*pendingCall{}
+	calls.mu.Unlock()
+	for _, c := range waiting {
+		c.done(nil, ErrClosed)
+	}
+	for _, o := range out {
+		o.mu.Lock()
+		o.over, o.freed = true, true
+		o.w.Close()
+		o.mu.Unlock()
+		o.w.WakeSpace()
+		o.pending.fail(ErrClosed)
+	}
+	held := false
+	for _, p := range peers {
+		held = held || p.held.Load() != 0
+	}
+	if !held {
+		for _, r := range in {
+			r.done.Store(true)
+			r.r.Close()
+		}
+		for _, p := range peers {
+			p.close()
+		}
+	}
+	n.reactor.Close()
+	if !held {
+		n.mem.close()
+	}
+}

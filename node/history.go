@@ -1,0 +1,77 @@
+package node
+
+import (
+	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
+)
+
+// keep remembers a message for subscribers that come late; tp.mu is held.
+func (tp *topicPub) keep(b *block) {
+	b.refs.Add(1)
+	tp.history = append(tp.history, b)
+	if over := len(tp.history) - int(tp.adv.GetKeep()); over > 0 {
+		for _, old := range tp.history[:over] {
+			old.unref()
+		}
+		tp.history = append(tp.history[:0], tp.history[over:]...)
+	}
+}
+
+// forget drops the history; tp.mu is held.
+func (tp *topicPub) forget() {
+	for _, b := range tp.history {
+		b.unref()
+	}
+	tp.history = nil
+}
+
+// giveHistory gives a new route the history of its topics. It doesn't wait for a publisher that is sending: that one
+// does it when it is done, before its next message.
+func (n *Node) giveHistory(o *outRoute) {
+	n.mu.Lock()
+	var tps []*topicPub
+	if o.kind == bhomev1.RouteKind_ROUTE_KIND_PUBSUB {
+		for _, name := range o.topics {
+			if tp := n.pubs[name]; tp != nil {
+				tps = append(tps, tp)
+			}
+		}
+	}
+	n.mu.Unlock()
+	for _, tp := range tps {
+		if tp.due.Load() && tp.mu.TryLock() {
+			tp.unlock()
+		}
+	}
+	n.changed.Fire()
+}
+
+// unlock ends a send; it first serves routes that have come meanwhile and wait for their history.
+func (tp *topicPub) unlock() {
+	for {
+		if tp.due.Load() {
+			tp.serveHistory()
+		}
+		tp.mu.Unlock()
+		// One that came between the two lines found the lock taken.
+		if !tp.due.Load() || !tp.mu.TryLock() {
+			return
+		}
+	}
+}
+
+// serveHistory gives the kept messages, in order, to the routes that wait for them; tp.mu is held, so nothing newer has
+// gone there before. What finds a route full follows its policy, and is never waited for.
+func (tp *topicPub) serveHistory() {
+	tp.n.mu.Lock()
+	routes := tp.dueRoutes
+	tp.dueRoutes = nil
+	tp.due.Store(false)
+	tp.n.mu.Unlock()
+	for _, o := range routes {
+		for _, b := range tp.history {
+			if _, err := o.push(&message{b: b}, false); err != nil {
+				break // it is over
+			}
+		}
+	}
+}

@@ -1,0 +1,166 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"strings"
+	"time"
+
+	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
+	"github.com/bhome-bus/bhome/shmio"
+	"github.com/bhome-bus/bhome/wire"
+)
+
+const (
+	retryFirst = 5 * time.Millisecond // for routes and segments that are about to be let go
+	retryMost  = 500 * time.Millisecond
+	beatUsual  = 5 * time.Second
+)
+
+// housekeep is the goroutine that gives surplus back, takes back what readers returned after the last send, frees routes
+// that are over, and says that we live. It sleeps while there is nothing to do but that.
+func (n *Node) housekeep() {
+	beat := time.NewTimer(beatUsual)
+	defer beat.Stop()
+	retry := time.NewTimer(time.Hour)
+	defer retry.Stop()
+	wait := retryFirst
+	for {
+		select {
+		case <-n.ctx.Done():
+			return
+		case <-n.pokeC:
+			wait = retryFirst
+		case <-retry.C:
+			wait = min(2*wait, retryMost)
+		case <-beat.C:
+			n.heartbeat()
+			n.mag.trimIdle()
+			beat.Reset(n.beatEvery())
+		}
+		n.reclaimRoutes()
+		n.backstopInboxes()
+		n.giveSurplusBack()
+		reaped, unmapped := n.reap(), n.unmapRetired()
+		n.exportCounters()
+		if !reaped || !unmapped {
+			retry.Reset(wait)
+		} else {
+			retry.Reset(time.Hour)
+		}
+	}
+}
+
+func (n *Node) beatEvery() time.Duration {
+	if lk := n.link.Load(); lk != nil && lk.limits.GetHeartbeatNs() > 0 {
+		return time.Duration(lk.limits.GetHeartbeatNs())
+	}
+	return beatUsual
+}
+
+// backstopInboxes looks at every cold route once: a wake-up that was stolen is late, never lost.
+func (n *Node) backstopInboxes() {
+	n.mu.Lock()
+	inboxes := make([]*shmio.Inbox, 0, len(n.sinks)+2)
+	for _, s := range n.sinks {
+		inboxes = append(inboxes, s.queue())
+	}
+	n.mu.Unlock()
+	inboxes = append(inboxes, n.replies.inbox)
+	if lk := n.link.Load(); lk != nil {
+		inboxes = append(inboxes, lk.down)
+		for i := range lk.up {
+			lk.up[i].w.WakeSpace()
+		}
+	}
+	for _, in := range inboxes {
+		in.Backstop()
+	}
+	for _, o := range n.outRoutes() {
+		if len(o.gate) > 0 {
+			o.w.WakeSpace()
+		}
+	}
+}
+
+func (n *Node) heartbeat() {
+	lk := n.link.Load()
+	if lk == nil {
+		return
+	}
+	f, err := n.frame(uint32(bhomev1.MsgType_MSG_TYPE_HEARTBEAT), "", lk.session, 0, nil)
+	if err == nil {
+		// If the queue is full the center hears enough of us; a dead link is keepLink's business.
+		ctx, cancel := context.WithTimeout(n.ctx, time.Second)
+		err = lk.sendFrame(ctx, upCenter, wire.SocketNode, f)
+		cancel()
+	}
+	if err != nil {
+		n.log.Debug("no heartbeat was sent", "error", err)
+	}
+}
+
+// giveSurplusBack sends Free for blocks that this node doesn't keep.
+func (n *Node) giveSurplusBack() {
+	lk := n.link.Load()
+	if lk == nil {
+		return // they are in the report to the next center, and freed then
+	}
+	blocks := n.mag.takeSurplus()
+	for i, b := range blocks {
+		if err := n.free(lk, b); err != nil {
+			n.mag.mu.Lock()
+			n.mag.surplus = append(n.mag.surplus, blocks[i:]...)
+			n.mag.mu.Unlock()
+			return
+		}
+	}
+}
+
+func (n *Node) free(lk *link, b *block) error {
+	word, err := wire.Free{Grant: b.grant}.Encode()
+	if err != nil {
+		return fmt.Errorf("free a block: %w", err)
+	}
+	// Forgotten first: once the center knows, the place may be granted again or its segment dropped.
+	n.mag.freed(b)
+	if err := lk.sendWord(n.ctx, upCenter, word); err != nil {
+		n.mag.mu.Lock()
+		n.mag.grants[b.grant] = b
+		n.mag.mu.Unlock()
+		return err
+	}
+	return nil
+}
+
+// freeUnknown gives back a grant that we have no use for.
+func (n *Node) freeUnknown(g wire.Grant) {
+	lk := n.link.Load()
+	word, err := wire.Free{Grant: g}.Encode()
+	if lk == nil || err != nil {
+		return
+	}
+	n.background(func(ctx context.Context) {
+		_ = lk.sendWord(ctx, upCenter, word) // a dead link has forgotten the grant too
+	})
+}
+
+// callers is where the program called us from, for Config.Debug.
+func callers() string {
+	var pcs [16]uintptr
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
+	var b strings.Builder
+	for {
+		f, more := frames.Next()
+		if !strings.Contains(f.Function, "bhome/node.") && f.Function != "" {
+			if b.Len() > 0 {
+				b.WriteString(" < ")
+			}
+			fmt.Fprintf(&b, "%s:%d", f.File, f.Line)
+		}
+		if !more || b.Len() > 400 {
+			return b.String()
+		}
+	}
+}

@@ -1,0 +1,360 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/bits"
+	"sync"
+
+	"github.com/bhome-bus/bhome/wire"
+)
+
+const (
+	maxClassBytes   = 64 << 20  // idle bytes kept per class at most
+	batchBytes      = 128 << 10 // a batch grant asks for about this much
+	maxBatchLog2    = 6
+	idleKeepBytes   = 64 << 10 // what an idle class may keep
+	initBlockClass  = 34       // that of 900 bytes, as the handshake has it
+	maxAllocPending = 1 << 28  // request ids
+)
+
+// magazine keeps the idle blocks of a node, last in first out per size class, asks the center for more and gives
+// surplus back. Safe for concurrent use.
+type magazine struct {
+	n       *Node
+	limit   int // blocks per class; 0: none are kept
+	classes [256]magazineClass
+
+	mu      sync.Mutex
+	grants  map[wire.Grant]*block // all that this node holds, wherever it is
+	surplus []*block              // to be given back by the housekeeper
+	waiting map[uint32]*allocCall
+	nextID  uint32
+}
+
+type magazineClass struct {
+	mu    sync.Mutex
+	stack []*block
+	used  bool // since the last idle check
+}
+
+// allocCall is one request for blocks, until all of them or a refusal have come.
+type allocCall struct {
+	class uint8
+	want  int
+	got   []*block
+	err   error
+	done  chan struct{}
+	lk    *link
+	left  bool // nobody waits any more: what comes goes to the magazine
+}
+
+func newMagazine(n *Node, limit int) *magazine {
+	return &magazine{n: n, limit: max(limit, 0), grants: map[wire.Grant]*block{}, waiting: map[uint32]*allocCall{}}
+}
+
+func (m *magazine) pop(class uint8) *block {
+	c := &m.classes[class]
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.used = true
+	n := len(c.stack)
+	if n == 0 {
+		return nil
+	}
+	b := c.stack[n-1]
+	c.stack[n-1] = nil
+	c.stack = c.stack[:n-1]
+	return b
+}
+
+// put takes a block that nobody refers to. It never sends: it is called with routes locked.
+func (m *magazine) put(b *block) {
+	c := &m.classes[b.class]
+	c.mu.Lock()
+	keep := len(c.stack) < m.limit && uint64(len(c.stack)+1)*wire.BlockSize(b.class) <= maxClassBytes ||
+		m.limit > 0 && len(c.stack) == 0
+	if keep {
+		c.stack = append(c.stack, b)
+	}
+	c.mu.Unlock()
+	if !keep {
+		m.giveBack(b)
+	}
+}
+
+func (m *magazine) giveBack(blocks ...*block) {
+	m.mu.Lock()
+	m.surplus = append(m.surplus, blocks...)
+	m.mu.Unlock()
+	m.n.poke()
+}
+
+// get takes a block of the class: from the stack, from what readers have returned meanwhile, or from the center.
+func (m *magazine) get(ctx context.Context, class uint8, socket wire.Socket) (*block, error) {
+	if b := m.pop(class); b != nil {
+		return b, nil
+	}
+	if m.limit > 0 {
+		m.n.reclaimRoutes()
+		if b := m.pop(class); b != nil {
+			return b, nil
+		}
+	}
+	for {
+		b, err := m.ask(ctx, class, socket)
+		if err == nil {
+			return b, nil
+		}
+		// The center went away with the question in hand: ask the next one.
+		if !errors.Is(err, ErrDisconnected) || m.n.cfg.NoReconnect {
+			return nil, err
+		}
+		if _, err := m.n.awaitLink(ctx); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// ask requests a batch (one block without a magazine), keeps the surplus and returns one block.
+func (m *magazine) ask(ctx context.Context, class uint8, socket wire.Socket) (*block, error) {
+	lk, err := m.n.awaitLink(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if m.n.procIndex.Load() < 0 {
+		return nil, fmt.Errorf("loan: %w: a node attached for inspection has no place in the proc table", ErrNotAllowed)
+	}
+	req := wire.AllocRequest{Proc: uint16(m.n.procIndex.Load()), Socket: uint8(socket), Class: class}
+	want := 1
+	if m.limit > 0 {
+		if per := batchBytes / wire.BlockSize(class); per > 1 {
+			req.Log2 = uint8(min(maxBatchLog2, bits.Len64(per)-1))
+			want = 1 << req.Log2
+			req.Batch = true
+		}
+	}
+	m.n.stats.asked.Add(1)
+	call := &allocCall{class: class, want: want, done: make(chan struct{}), lk: lk}
+	if req.ID, err = m.register(call); err != nil {
+		return nil, err
+	}
+	word, err := req.Encode()
+	if err == nil {
+		err = lk.sendWord(ctx, upCenter, word)
+	}
+	if err != nil {
+		m.forget(req.ID)
+		return nil, fmt.Errorf("ask the center for a block of class %d: %w", class, err)
+	}
+	select {
+	case <-call.done:
+	case <-ctx.Done():
+		return nil, m.abandon(call, context.Cause(ctx))
+	case <-lk.dead:
+		return nil, m.abandon(call, ErrDisconnected)
+	}
+	if len(call.got) == 0 {
+		return nil, call.err
+	}
+	first := call.got[0]
+	for _, b := range call.got[1:] {
+		m.put(b)
+	}
+	return first, nil
+}
+
+// register gives call an id that no unanswered request has; ids wrap at 2^28.
+func (m *magazine) register(call *allocCall) (uint32, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.waiting) >= 1<<16 {
+		return 0, fmt.Errorf("ask the center for a block: %w: %d requests are unanswered", ErrTooMany, len(m.waiting))
+	}
+	for {
+		m.nextID = (m.nextID + 1) % maxAllocPending
+		if _, taken := m.waiting[m.nextID]; !taken && m.nextID != 0 {
+			m.waiting[m.nextID] = call
+			return m.nextID, nil
+		}
+	}
+}
+
+func (m *magazine) forget(id uint32) {
+	m.mu.Lock()
+	delete(m.waiting, id)
+	m.mu.Unlock()
+}
+
+// abandon leaves a call to answer itself: blocks that come later go to the magazine, or back to the center.
+func (m *magazine) abandon(call *allocCall, why error) error {
+	m.mu.Lock()
+	overtaken := false
+	select {
+	case <-call.done: // the answer overtook us
+		overtaken = true
+	default:
+		call.left = true
+	}
+	m.mu.Unlock()
+	if overtaken {
+		for _, b := range call.got {
+			m.put(b)
+		}
+	}
+	return fmt.Errorf("ask the center for a block of class %d: %w", call.class, why)
+}
+
+// onReply takes one AllocReply0 from the center. Runs on the link's receiving goroutine.
+func (m *magazine) onReply(r wire.AllocReply) {
+	m.mu.Lock()
+	call := m.waiting[r.ID]
+	if call == nil {
+		m.mu.Unlock()
+		if r.Place != 0 { // nobody asked, as far as we know: the block is not ours to keep
+			m.n.log.Warn("the center granted what was not asked for", "id", r.ID, "place", r.Place)
+			m.n.freeUnknown(wire.NewGrant(r.ID, r.Place))
+		}
+		return
+	}
+	if r.Place == 0 {
+		if len(call.got) > 0 { // the end of a batch that is smaller than asked for
+			m.finish(r.ID, call, nil)
+		}
+		m.mu.Unlock() // otherwise the reason follows
+		return
+	}
+	b, err := m.adopt(wire.NewGrant(r.ID, r.Place), call.class)
+	if err != nil {
+		m.finish(r.ID, call, err)
+		m.mu.Unlock()
+		m.n.log.Error("the center granted an impossible block", "error", err)
+		return
+	}
+	call.got = append(call.got, b)
+	if len(call.got) == call.want {
+		m.finish(r.ID, call, nil)
+	}
+	m.mu.Unlock()
+}
+
+// onRefusal takes the reason that follows a reply with place 0.
+func (m *magazine) onRefusal(id uint32, reason error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if call := m.waiting[id]; call != nil {
+		m.finish(id, call, fmt.Errorf("loan of class %d (%d bytes): %w", call.class, wire.GetAllocSize(int(call.class)), reason))
+	}
+}
+
+// finish ends a call; m.mu is held.
+func (m *magazine) finish(id uint32, call *allocCall, err error) {
+	delete(m.waiting, id)
+	call.err = err
+	close(call.done)
+	if call.left {
+		go func() { // rare; put locks a class and may wake the housekeeper
+			for _, b := range call.got {
+				m.put(b)
+			}
+		}()
+	}
+}
+
+// adopt makes the block of a grant; m.mu is held.
+func (m *magazine) adopt(g wire.Grant, class uint8) (*block, error) {
+	mem, gen, err := m.n.ownBlock(g.Place(), wire.BlockSize(class))
+	if err != nil {
+		return nil, err
+	}
+	b := &block{mag: m, grant: g, gen: gen, class: class, mem: mem}
+	m.grants[g] = b
+	return b, nil
+}
+
+// dropLink fails the calls that went with a link. Grants that come after are not in our report, so they are nobody's.
+func (m *magazine) dropLink(lk *link) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for id, call := range m.waiting {
+		if call.lk == lk {
+			m.finish(id, call, ErrDisconnected)
+		}
+	}
+}
+
+// takeSurplus hands the housekeeper what is to be freed.
+func (m *magazine) takeSurplus() []*block {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.surplus
+	m.surplus = nil
+	return s
+}
+
+// freed forgets blocks whose Free words have been sent.
+func (m *magazine) freed(b *block) {
+	m.mu.Lock()
+	delete(m.grants, b.grant)
+	m.mu.Unlock()
+}
+
+// report lists every grant this node holds.
+func (m *magazine) report(f func(g wire.Grant, class uint8)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for g, b := range m.grants {
+		f(g, b.class)
+	}
+}
+
+// trim gives back idle blocks until at most maxBytes lie idle in all; big blocks go first.
+func (m *magazine) trim(maxBytes uint64) {
+	var idle uint64
+	for class := range m.classes {
+		c := &m.classes[class]
+		c.mu.Lock()
+		idle += uint64(len(c.stack)) * wire.BlockSize(uint8(class))
+		c.mu.Unlock()
+	}
+	for class := 255; class >= 0 && idle > maxBytes; class-- {
+		n := int((idle - maxBytes + wire.BlockSize(uint8(class)) - 1) / wire.BlockSize(uint8(class)))
+		idle -= uint64(m.cut(uint8(class), n)) * wire.BlockSize(uint8(class))
+	}
+}
+
+// trimIdle gives back what classes that nobody used since the last call keep beyond a little.
+func (m *magazine) trimIdle() {
+	for class := range m.classes {
+		c := &m.classes[class]
+		c.mu.Lock()
+		n, used := len(c.stack), c.used
+		c.used = false
+		c.mu.Unlock()
+		keep := int(idleKeepBytes / wire.BlockSize(uint8(class)))
+		if !used && n > keep {
+			m.cut(uint8(class), n-keep)
+		}
+	}
+}
+
+// cut gives up to n blocks of a class back, the coldest first, and returns how many.
+func (m *magazine) cut(class uint8, n int) int {
+	c := &m.classes[class]
+	c.mu.Lock()
+	floor := 0
+	if class == initBlockClass {
+		floor = 1 // frames to the center need one even when no memory is left
+	}
+	n = max(0, min(n, len(c.stack)-floor))
+	if n == 0 {
+		c.mu.Unlock()
+		return 0
+	}
+	cold := append([]*block(nil), c.stack[:n]...)
+	c.stack = append(c.stack[:0], c.stack[n:]...)
+	c.mu.Unlock()
+	m.giveBack(cold...)
+	return n
+}

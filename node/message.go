@@ -1,0 +1,161 @@
+package node
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/bhome-bus/bhome/shmio"
+)
+
+// slot is the place of one received message in this process; slots are reused.
+type slot struct {
+	rec    shmio.Record
+	m      received
+	route  *inRoute
+	topic  string
+	owner  *slots
+	serial atomic.Uint64 // a Message carries the value it was made with; pairs with Message's checks
+	origin string
+}
+
+// slots recycles a subscription's slots. Safe for concurrent use.
+type slots struct {
+	n    *Node
+	mu   sync.Mutex
+	free []*slot
+	out  atomic.Int64
+	lost func() // a message was released: for queues that wait for all of them
+}
+
+func (s *slots) get() *slot {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := len(s.free); n > 0 {
+		sl := s.free[n-1]
+		s.free = s.free[:n-1]
+		return sl
+	}
+	return &slot{owner: s}
+}
+
+func (s *slots) put(sl *slot) {
+	sl.route = nil
+	s.mu.Lock()
+	s.free = append(s.free, sl)
+	s.mu.Unlock()
+}
+
+// Message is one message received, the caller's until Release. It is a small value; copies are the same message. Its
+// methods may be called from any goroutine, but not while another releases it.
+type Message struct {
+	s      *slot
+	serial uint64
+}
+
+func (sl *slot) message() Message {
+	sl.owner.out.Add(1)
+	if sl.owner.n.cfg.Debug {
+		sl.origin = callers()
+	}
+	return Message{s: sl, serial: sl.serial.Load()}
+}
+
+func (m Message) valid() bool { return m.s != nil && m.s.serial.Load() == m.serial }
+
+// Bytes is the payload, valid until Release (nil after). It is the sender's memory, mapped read-only: a hostile sender can
+// change it while it is read; Copy can't be changed.
+func (m Message) Bytes() []byte {
+	if !m.valid() {
+		return nil
+	}
+	return m.s.m.payload
+}
+
+// Copy is the payload in memory of the caller's own.
+func (m Message) Copy() []byte { return append([]byte(nil), m.Bytes()...) }
+
+// Topic is the topic it was published on; "" after Release.
+func (m Message) Topic() string {
+	if !m.valid() {
+		return ""
+	}
+	return m.s.topic
+}
+
+// Publisher is the name of the process that sent it.
+func (m Message) Publisher() string {
+	if !m.valid() {
+		return ""
+	}
+	return m.s.route.peer.name
+}
+
+// PublisherSession is the session of the process that sent it: unlike a name it is never used again.
+func (m Message) PublisherSession() uint64 {
+	if !m.valid() {
+		return 0
+	}
+	return m.s.route.peer.session
+}
+
+// Seq is the publisher's sequence number on this topic, from 1; a gap shows what was dropped.
+func (m Message) Seq() uint64 {
+	if !m.valid() {
+		return 0
+	}
+	return m.s.m.seq
+}
+
+// Age is how long ago it was sent, to about 4 ms, by the machine's monotonic clock.
+func (m Message) Age() time.Duration {
+	if !m.valid() {
+		return 0
+	}
+	return ageOf(m.s.m.stamp)
+}
+
+// Release gives the message back to its sender. The second time is refused with ErrReleased and counted.
+func (m Message) Release() error {
+	if m.s == nil || !m.s.serial.CompareAndSwap(m.serial, m.serial+1) {
+		return m.misuse()
+	}
+	sl := m.s
+	if sl.m.block {
+		sl.route.giveBack(sl.rec.Seq)
+	}
+	o := sl.owner
+	o.out.Add(-1)
+	o.put(sl)
+	if o.lost != nil {
+		o.lost()
+	}
+	return nil
+}
+
+func (m Message) misuse() error {
+	if m.s == nil {
+		return fmt.Errorf("release a message: %w: it is no message", ErrInvalid)
+	}
+	n := m.s.owner.n
+	n.stats.misused.Add(1)
+	if n.cfg.Debug {
+		n.log.Warn("a message is released twice", "taken", m.s.origin, "by", callers())
+	}
+	return fmt.Errorf("release a message: %w", ErrReleased)
+}
+
+// stampOf extends an inline record's milliseconds to what the clock says now.
+func stampOf(ms uint32) uint64 {
+	now := shmio.CoarseNow() / 1e6
+	return uint64(int64(now)+int64(int32(ms-uint32(now)))) * 1e6
+}
+
+func ageOf(stamp uint64) time.Duration {
+	now := shmio.CoarseNow()
+	if stamp > now {
+		return 0
+	}
+	return time.Duration(now - stamp)
+}

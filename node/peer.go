@@ -1,0 +1,358 @@
+package node
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
+	"github.com/bhome-bus/bhome/shmio"
+)
+
+// peer is another process that this node has routes with: what we map of it, read-only, and the bells between us. It is
+// forgotten once it is dead and nothing of its memory is held.
+type peer struct {
+	n       *Node
+	session uint64
+	pid     int32
+	name    string
+
+	space *shmio.Space // its data segments
+	dead  atomic.Bool  // its process or its session has ended; stored after its last words are visible
+	held  atomic.Int64 // messages of it that are taken and not released; pairs with unmapRetired and forgetPeer
+
+	mu        sync.Mutex
+	control   map[uint32]*shmio.Segment // its segments with halves, by number
+	retired   []retiredSegment
+	bell      *shmio.Bell  // to it; nil until told
+	bellWatch *shmio.Watch // from it
+	pidWatch  *shmio.Watch
+	in        map[uint32]*inRoute  // by the low half of the route id: what a bell says
+	out       map[uint32]*outRoute // likewise
+}
+
+// peerOf finds or makes the record of a session; n.mu is held.
+func (n *Node) peerOf(session uint64, name string, pid int32) *peer {
+	p := n.peers[session]
+	if p == nil {
+		p = &peer{n: n, session: session, name: name, pid: pid, space: shmio.NewSpace(), control: map[uint32]*shmio.Segment{},
+			in: map[uint32]*inRoute{}, out: map[uint32]*outRoute{}}
+		n.peers[session] = p
+	}
+	return p
+}
+
+// newBell makes our bell for this peer to ring, the first time; nil after that.
+func (p *peer) newBell() (write *shmio.FD, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.bellWatch != nil {
+		return nil, nil
+	}
+	read, write, err := shmio.NewBell()
+	if err != nil {
+		return nil, fmt.Errorf("make a bell: %w", err)
+	}
+	if p.bellWatch, err = p.n.reactor.WatchBell(read, p.onBell); err != nil {
+		write.Close()
+		return nil, fmt.Errorf("watch a bell: %w", err)
+	}
+	return write, nil
+}
+
+// onBell runs on the reactor's goroutine. The hint is the peer's word: at worst it makes us look in vain.
+func (p *peer) onBell(hint uint32) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if hint != shmio.AllRoutes {
+		if r := p.in[hint]; r != nil {
+			r.inbox.Wake(r.r)
+		}
+		if o := p.out[hint]; o != nil {
+			o.w.WakeSpace()
+		}
+		return
+	}
+	for _, r := range p.in {
+		r.inbox.Wake(r.r)
+	}
+	for _, o := range p.out {
+		o.w.WakeSpace()
+	}
+}
+
+// onRoutePeer takes what the center tells of the other end of a route.
+func (n *Node) onRoutePeer(m *bhomev1.RoutePeer, in *descriptors) error {
+	n.mu.Lock()
+	p := n.peers[m.GetPeerSession()]
+	r, o := n.in[m.GetRoute()], n.out[m.GetRoute()]
+	n.mu.Unlock()
+	if p == nil {
+		return nil // the route ended meanwhile, and with it the peer; the descriptors are closed by the caller
+	}
+	for _, ref := range m.GetSegments() {
+		fd, err := in.take()
+		if err != nil {
+			return err
+		}
+		if err := p.addSegment(ref, fd); err != nil {
+			return err
+		}
+	}
+	if m.GetHasBell() {
+		fd, err := in.take()
+		if err != nil {
+			return err
+		}
+		if err := p.setBell(fd); err != nil {
+			return err
+		}
+	}
+	if m.GetHasPidfd() {
+		fd, err := in.take()
+		if err != nil {
+			return err
+		}
+		if err := p.watchDeath(fd); err != nil {
+			return err
+		}
+	}
+	switch {
+	case r != nil && r.peer == p:
+		return r.join(m.GetHalf())
+	case o != nil && o.peer == p:
+		return o.join(m.GetHalf())
+	}
+	return nil
+}
+
+// addSegment maps a segment of the peer. It takes over fd.
+func (p *peer) addSegment(ref *bhomev1.SegmentRef, fd *shmio.FD) error {
+	kind := shmio.Kind(ref.GetKind())
+	seg, err := shmio.OpenSegment(fd, shmio.Want{Kinds: []shmio.Kind{kind}, MaxSize: 32 << 30, CloseFD: true})
+	if err != nil {
+		return fmt.Errorf("segment %d of %q: %w", ref.GetNumber(), p.name, err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if kind == shmio.KindData {
+		if err := p.space.Add(seg); err != nil {
+			seg.Close()
+			return fmt.Errorf("data segment %d of %q: %w", ref.GetNumber(), p.name, err)
+		}
+		return nil
+	}
+	if p.control[ref.GetNumber()] != nil {
+		seg.Close()
+		return nil
+	}
+	p.control[ref.GetNumber()] = seg
+	return nil
+}
+
+func (p *peer) setBell(fd *shmio.FD) error {
+	b, err := shmio.OpenBell(fd)
+	if err != nil {
+		return fmt.Errorf("the bell of %q: %w", p.name, err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.bell != nil {
+		b.Close()
+		return nil
+	}
+	p.bell = b
+	return nil
+}
+
+func (p *peer) watchDeath(fd *shmio.FD) error {
+	w, err := p.n.reactor.WatchPID(fd, func() { go p.n.peerDied(p) })
+	if err != nil {
+		return fmt.Errorf("watch process %d (%q): %w", p.pid, p.name, err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.pidWatch != nil {
+		go w.Close() // never in the reactor's way
+		return nil
+	}
+	p.pidWatch = w
+	return nil
+}
+
+// halfMemory is the peer's end of a route, in one of its segments.
+func (p *peer) halfMemory(h *bhomev1.Half, size uint64) ([]byte, *shmio.Bell, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	seg := p.control[h.GetSegment()]
+	if seg == nil {
+		return nil, nil, fmt.Errorf("%w: segment %d of %q is not known", ErrRemote, h.GetSegment(), p.name)
+	}
+	if p.bell == nil {
+		return nil, nil, fmt.Errorf("%w: the bell of %q is not known", ErrRemote, p.name)
+	}
+	if h.GetOffset()%halfAlign != 0 {
+		return nil, nil, fmt.Errorf("%w: %q has a half at offset %d of segment %d, which is misaligned", ErrRemote, p.name, h.GetOffset(), h.GetSegment())
+	}
+	mem, err := seg.Memory(h.GetOffset(), size)
+	if err != nil {
+		return nil, nil, fmt.Errorf("a half of %q in segment %d: %w", p.name, h.GetSegment(), err)
+	}
+	return mem, p.bell, nil
+}
+
+// onRouteSegments maps new data segments of a peer and unmaps dropped ones.
+func (n *Node) onRouteSegments(lk *link, m *bhomev1.RouteSegments, in *descriptors) error {
+	n.mu.Lock()
+	p := n.peers[m.GetPeerSession()]
+	n.mu.Unlock()
+	for _, ref := range m.GetAdded() {
+		fd, err := in.take()
+		if err != nil {
+			return err
+		}
+		if p == nil {
+			fd.Close()
+			continue
+		}
+		if err := p.addSegment(ref, fd); err != nil {
+			return err
+		}
+	}
+	for _, ref := range m.GetDropped() {
+		if p != nil {
+			if seg := p.space.Remove(ref.GetBase(), ref.GetGeneration()); seg != nil {
+				p.mu.Lock()
+				p.retired = append(p.retired, retiredSegment{seg, ref})
+				p.mu.Unlock()
+				n.poke()
+				continue
+			}
+		}
+		if err := lk.sayUnmapped(m.GetPeerSession(), ref); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// retiredSegment is a data segment that its sender let go. An honest sender does that when nothing of it is held; to be
+// safe from the others it stays mapped until we hold nothing of that peer.
+type retiredSegment struct {
+	seg *shmio.Segment
+	ref *bhomev1.SegmentRef
+}
+
+func (lk *link) sayUnmapped(session uint64, ref *bhomev1.SegmentRef) error {
+	return lk.sendSocket(bhomev1.MsgType_MSG_TYPE_SEGMENT_UNMAPPED, &bhomev1.SegmentUnmapped{PeerSession: session, Segment: ref})
+}
+
+// unmapRetired unmaps what can be; false if something has to wait.
+func (n *Node) unmapRetired() (done bool) {
+	done = true
+	n.mu.Lock()
+	peers := make([]*peer, 0, len(n.peers))
+	for _, p := range n.peers {
+		peers = append(peers, p)
+	}
+	n.mu.Unlock()
+	lk := n.link.Load()
+	for _, p := range peers {
+		p.mu.Lock()
+		if len(p.retired) == 0 || p.held.Load() != 0 {
+			done = done && len(p.retired) == 0
+			p.mu.Unlock()
+			continue
+		}
+		retired := p.retired
+		p.retired = nil
+		p.mu.Unlock()
+		for _, r := range retired {
+			r.seg.Close()
+			if lk != nil {
+				_ = lk.sayUnmapped(p.session, r.ref) // a new center learns it from nobody having it mapped
+			}
+		}
+	}
+	return done
+}
+
+// peerDied ends everything with a peer whose process, or session, is over. What it sent before is still delivered.
+func (n *Node) peerDied(p *peer) {
+	if !p.dead.CompareAndSwap(false, true) {
+		return
+	}
+	n.mu.Lock()
+	var in []*inRoute
+	var out []*outRoute
+	for _, r := range n.in {
+		if r.peer == p {
+			in = append(in, r)
+		}
+	}
+	for _, o := range n.out {
+		if o.peer == p {
+			out = append(out, o)
+		}
+	}
+	n.mu.Unlock()
+	for _, o := range out {
+		o.end(true)
+	}
+	for _, r := range in {
+		r.end(true)
+	}
+	n.providerGone(p)
+	n.forgetPeer(p)
+}
+
+// forgetPeer unmaps a dead peer once no route and no message refers to it.
+func (n *Node) forgetPeer(p *peer) {
+	n.mu.Lock()
+	if !p.dead.Load() || n.peers[p.session] != p || p.held.Load() != 0 {
+		n.mu.Unlock()
+		return
+	}
+	for _, r := range n.in {
+		if r.peer == p {
+			n.mu.Unlock()
+			return
+		}
+	}
+	for _, o := range n.out {
+		if o.peer == p {
+			n.mu.Unlock()
+			return
+		}
+	}
+	delete(n.peers, p.session)
+	n.mu.Unlock()
+	p.close()
+}
+
+func (p *peer) close() {
+	p.mu.Lock()
+	bell, bw, pw := p.bell, p.bellWatch, p.pidWatch
+	p.bell, p.bellWatch, p.pidWatch = nil, nil, nil
+	control := p.control
+	p.control = nil
+	p.mu.Unlock()
+	if bell != nil {
+		bell.Close()
+	}
+	for _, w := range []*shmio.Watch{bw, pw} {
+		if w != nil {
+			w.Close()
+		}
+	}
+	for _, s := range control {
+		s.Close()
+	}
+	for _, r := range p.retired {
+		r.seg.Close()
+	}
+	for _, s := range p.space.Segments() {
+		p.space.Remove(s.Base(), s.Generation())
+		s.Close()
+	}
+}

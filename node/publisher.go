@@ -1,0 +1,376 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
+	"github.com/bhome-bus/bhome/shmio"
+	"github.com/bhome-bus/bhome/wire"
+)
+
+// PubOption changes how a publisher sends.
+type PubOption func(*bhomev1.Advertise)
+
+// Keep keeps the last n messages (0 to 65,536) for subscribers that come late and ask for History. Their memory stays
+// this node's, and is charged to it.
+func Keep(n int) PubOption { return func(a *bhomev1.Advertise) { a.Keep = uint32(max(n, 0)) } }
+
+// AllowBlock lets subscribers with the policy Block hold up a Send for d at most; 0, the default: not at all, they lose
+// what finds their queue full.
+func AllowBlock(d time.Duration) PubOption {
+	return func(a *bhomev1.Advertise) { a.BlockNs = int64(max(d, 0)) }
+}
+
+// topicPub is one topic that this process publishes; the Publishers of it share the sequence and the routes.
+type topicPub struct {
+	n      *Node
+	topic  string
+	routes atomic.Pointer[[]*outRoute] // copied on write under n.mu; pairs with send's load
+
+	mu      sync.Mutex // sends, in order
+	adv     *bhomev1.Advertise
+	id      uint32
+	seq     uint64
+	history []*block
+
+	users     int         // Publishers; under n.mu
+	dueRoutes []*outRoute // wait for the history; under n.mu
+	due       atomic.Bool // dueRoutes isn't empty; stored before routes, pairs with send's load after it
+	keeps     atomic.Bool // Keep(n): everything goes in blocks
+}
+
+// Publisher publishes on one topic. Safe for concurrent use; each goroutine's messages keep their order.
+type Publisher struct {
+	*topicPub
+	closed atomic.Bool
+}
+
+// topicPub finds or makes the record of a topic; n.mu is held.
+func (n *Node) topicPub(topic string) *topicPub {
+	tp := n.pubs[topic]
+	if tp == nil {
+		tp = &topicPub{n: n, topic: topic}
+		tp.routes.Store(&[]*outRoute{})
+		n.pubs[topic] = tp
+	}
+	return tp
+}
+
+// Publisher announces that this process publishes on topic, an exact one of at most 255 bytes. Close it when done.
+func (n *Node) Publisher(ctx context.Context, topic string, opts ...PubOption) (*Publisher, error) {
+	if err := wire.ValidateTopic(topic); err != nil {
+		return nil, fmt.Errorf("publish: %w", err)
+	}
+	adv := &bhomev1.Advertise{Topic: topic}
+	for _, f := range opts {
+		f(adv)
+	}
+	if adv.Keep > 65536 {
+		return nil, fmt.Errorf("publish on %q: %w: Keep(%d), at most 65536", topic, ErrInvalid, adv.Keep)
+	}
+	n.mu.Lock()
+	tp := n.topicPub(topic)
+	tp.users++
+	n.mu.Unlock()
+	lk, err := n.awaitLink(ctx)
+	if err == nil {
+		err = tp.advertise(ctx, lk, adv)
+	}
+	if err != nil {
+		n.dropPub(tp)
+		return nil, fmt.Errorf("publish on %q: %w", topic, err)
+	}
+	return &Publisher{topicPub: tp}, nil
+}
+
+func (tp *topicPub) advertise(ctx context.Context, lk *link, adv *bhomev1.Advertise) error {
+	var r bhomev1.AdvertiseReply
+	if err := lk.callInto(ctx, upBus, wire.SocketNode, bhomev1.MsgType_MSG_TYPE_ADVERTISE, adv, &r, tp.topic); err != nil {
+		return err
+	}
+	tp.mu.Lock()
+	tp.adv, tp.id = adv, r.GetTopicId()
+	tp.keeps.Store(adv.GetKeep() > 0)
+	tp.mu.Unlock()
+	return nil
+}
+
+// addRoute lets the topic's messages go to o; n.mu is held. The id is the center's, the same for all routes.
+func (tp *topicPub) addRoute(o *outRoute, _ uint32) {
+	old := *tp.routes.Load()
+	for _, have := range old {
+		if have == o {
+			return
+		}
+	}
+	if o.open.GetHistory() {
+		tp.dueRoutes = append(tp.dueRoutes, o)
+		tp.due.Store(true)
+	}
+	routes := append(append(make([]*outRoute, 0, len(old)+1), old...), o)
+	tp.routes.Store(&routes)
+}
+
+// removeRoute is addRoute's opposite; n.mu is held.
+func (tp *topicPub) removeRoute(o *outRoute) {
+	old := *tp.routes.Load()
+	routes := make([]*outRoute, 0, len(old))
+	for _, have := range old {
+		if have != o {
+			routes = append(routes, have)
+		}
+	}
+	tp.routes.Store(&routes)
+}
+
+// Topic is what this publishes on.
+func (p *Publisher) Topic() string { return p.topic }
+
+// Subscribers is how many subscriptions get the messages now.
+func (p *Publisher) Subscribers() int { return len(*p.routes.Load()) }
+
+// WaitForSubscribers waits until at least k subscriptions get the messages.
+func (p *Publisher) WaitForSubscribers(ctx context.Context, k int) error {
+	for {
+		c := p.n.changed.C()
+		if p.Subscribers() >= k {
+			return nil
+		}
+		select {
+		case <-c:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for %d subscribers of %q (there are %d): %w", k, p.topic, p.Subscribers(), context.Cause(ctx))
+		case <-p.n.closing:
+			return fmt.Errorf("wait for subscribers of %q: %w", p.topic, p.n.whyClosed())
+		}
+	}
+}
+
+// Loan takes a block for a message of size bytes, 0 to the bus's limit. Its bytes are what they are: fill them. It waits
+// for the center only if the magazine is empty.
+func (p *Publisher) Loan(ctx context.Context, size int) (Loan, error) {
+	if p.closed.Load() {
+		return Loan{}, fmt.Errorf("loan on %q: %w", p.topic, ErrClosed)
+	}
+	class, err := p.n.classOf(size)
+	if err != nil {
+		return Loan{}, fmt.Errorf("loan on %q: %w", p.topic, err)
+	}
+	if size >= hotBlock {
+		// The block that comes back is the one the caches know.
+		for _, o := range *p.routes.Load() {
+			o.mu.Lock()
+			if !o.over && o.w.Out() > 0 {
+				_ = o.reclaim() // it has cut the route and said so
+			}
+			o.mu.Unlock()
+		}
+	}
+	b, err := p.n.mag.get(ctx, class, wire.SocketNode)
+	if err != nil {
+		return Loan{}, fmt.Errorf("loan of %d bytes on %q: %w", size, p.topic, err)
+	}
+	p.n.stats.loans.Add(1)
+	return b.loan(size), nil
+}
+
+// hotBlock is from how many bytes on it pays to take back what readers returned before each loan.
+const hotBlock = 16 << 10
+
+// classOf is the size class of a payload.
+func (n *Node) classOf(size int) (uint8, error) {
+	if limit := n.maxMessage.Load(); size < 0 || uint64(size) > limit {
+		return 0, &LimitError{Limit: "max_message", Whose: "bus", InUse: uint64(max(size, 0)), Max: limit,
+			Message: "split the message or raise the daemon's limit", kind: ErrTooLarge}
+	}
+	class := wire.CalcAllocIndex(int64(size))
+	if class < 0 {
+		return 0, fmt.Errorf("%d bytes: %w", size, ErrTooLarge)
+	}
+	return uint8(class), nil
+}
+
+// Send publishes a loan, zero-copy; the loan is no longer the caller's, whatever is returned. Subscribers whose queue is full
+// are served by their policy. ErrFull: a Block subscriber that this publisher consents to wait for had no room in time;
+// all others have the message.
+func (p *Publisher) Send(ctx context.Context, l Loan) error {
+	if !l.take() {
+		return l.misuse("send")
+	}
+	b := l.b
+	defer b.unref()
+	if b.mag.n != p.n {
+		return fmt.Errorf("send on %q: %w: the loan is another node's", p.topic, ErrInvalid)
+	}
+	return p.send(ctx, message{b: b})
+}
+
+// Publish copies payload and publishes it. See Send.
+func (p *Publisher) Publish(ctx context.Context, payload []byte) error {
+	if len(payload) <= wire.MaxInline && p.allInline(len(payload)) {
+		return p.send(ctx, message{payload: payload})
+	}
+	l, err := p.Loan(ctx, len(payload))
+	if err != nil {
+		return err
+	}
+	copy(l.Bytes(), payload)
+	return p.Send(ctx, l)
+}
+
+// PublishBatch publishes payloads in order; with small ones the queues' cursors move once per batch.
+func (p *Publisher) PublishBatch(ctx context.Context, payloads [][]byte) error {
+	for i, b := range payloads {
+		if err := p.Publish(ctx, b); err != nil {
+			return fmt.Errorf("message %d of %d: %w", i, len(payloads), err)
+		}
+	}
+	return nil
+}
+
+func (p *Publisher) allInline(size int) bool {
+	for _, o := range *p.routes.Load() {
+		if size > o.inline {
+			return false
+		}
+	}
+	return !p.keeps.Load()
+}
+
+// send numbers a message and pushes it to every route. The caller keeps its own reference to a block.
+func (p *Publisher) send(ctx context.Context, m message) error {
+	if p.closed.Load() {
+		return fmt.Errorf("send on %q: %w", p.topic, ErrClosed)
+	}
+	tp := p.topicPub
+	n := tp.n
+	tp.mu.Lock()
+	defer tp.unlock()
+	// What the center told before now is adopted before this message goes: whoever's Subscribe has returned gets it.
+	if lk := n.link.Load(); lk != nil && !lk.current() {
+		if err := lk.adopt(ctx); err != nil {
+			return fmt.Errorf("send on %q: adopt routes: %w", tp.topic, err)
+		}
+	}
+	routes := *tp.routes.Load()
+	for tp.due.Load() {
+		tp.serveHistory()
+		routes = *tp.routes.Load()
+	}
+	if m.b == nil && !p.allInline(len(m.payload)) { // a route that came just now takes less
+		b, err := tp.blockOf(ctx, m.payload)
+		if err != nil {
+			return err
+		}
+		defer b.unref()
+		m = message{b: b}
+	}
+	tp.seq++
+	now := shmio.CoarseNow()
+	if m.b != nil {
+		m.b.putHeader(wire.Header{Size: uint32(m.b.size), ID: blockID(m.b), Stamp: now, Seq: tp.seq, Topic: tp.id, Publisher: n.publisherID()})
+	} else {
+		m.in = wire.Inline{Len: len(m.payload), Kind: wire.KindPublish, Topic: tp.id, Seq: uint32(tp.seq), Stamp: uint32(now / 1e6)}
+	}
+	var full error
+	for _, o := range routes {
+		out, err := o.push(&m, false)
+		switch {
+		case errors.Is(err, errRouteOver):
+		case err != nil:
+			full = errors.Join(full, err)
+		case out == shmio.Full:
+			if err := tp.block(ctx, o, &m); err != nil {
+				full = errors.Join(full, err)
+			}
+		}
+	}
+	if m.b != nil && tp.adv.GetKeep() > 0 {
+		tp.keep(m.b)
+	}
+	if full != nil {
+		return fmt.Errorf("send on %q: %w", tp.topic, full)
+	}
+	return nil
+}
+
+// block waits for room at a Block subscriber, as long as the publisher consents to.
+func (tp *topicPub) block(ctx context.Context, o *outRoute, m *message) error {
+	consent := time.Duration(tp.adv.GetBlockNs())
+	if consent <= 0 {
+		o.countDrop()
+		return nil
+	}
+	wait, cancel := context.WithTimeoutCause(ctx, consent, errConsent)
+	defer cancel()
+	err := o.wait(wait, m)
+	if err == nil || errors.Is(err, errRouteOver) {
+		return nil
+	}
+	o.countDrop()
+	if errors.Is(err, errConsent) {
+		return fmt.Errorf("%w: %q has not made room for %v", ErrFull, o.peer.name, consent)
+	}
+	return fmt.Errorf("%w: %q has not made room: %w", ErrFull, o.peer.name, err)
+}
+
+var errConsent = errors.New("the publisher's consent to wait is used up")
+
+// blockOf copies a payload into a block, whose one reference is the caller's.
+func (tp *topicPub) blockOf(ctx context.Context, payload []byte) (*block, error) {
+	class, err := tp.n.classOf(len(payload))
+	if err != nil {
+		return nil, err
+	}
+	b, err := tp.n.mag.get(ctx, class, wire.SocketNode)
+	if err != nil {
+		return nil, fmt.Errorf("a block for %d bytes on %q: %w", len(payload), tp.topic, err)
+	}
+	b.refs.Store(1)
+	b.size = len(payload)
+	copy(b.mem[wire.HeaderSize:], payload)
+	return b, nil
+}
+
+// Close ends the publishing: what was sent is still delivered; kept history is gone.
+func (p *Publisher) Close(ctx context.Context) error {
+	if !p.closed.CompareAndSwap(false, true) {
+		return nil
+	}
+	n := p.n
+	if !n.dropPub(p.topicPub) {
+		return nil
+	}
+	p.mu.Lock()
+	p.forget()
+	p.mu.Unlock()
+	lk := n.link.Load()
+	if lk == nil {
+		return nil
+	}
+	err := lk.callInto(ctx, upBus, wire.SocketNode, bhomev1.MsgType_MSG_TYPE_UNADVERTISE, &bhomev1.Unadvertise{Topic: p.topic},
+		&bhomev1.CommonReply{}, p.topic)
+	if err != nil && !errors.Is(err, ErrDisconnected) {
+		return fmt.Errorf("stop publishing on %q: %w", p.topic, err)
+	}
+	return nil
+}
+
+// dropPub takes one user from a topic; true if it was the last.
+func (n *Node) dropPub(tp *topicPub) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	tp.users--
+	if tp.users > 0 {
+		return false
+	}
+	if n.pubs[tp.topic] == tp {
+		delete(n.pubs, tp.topic)
+	}
+	return true
+}

@@ -1,0 +1,197 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
+	"github.com/bhome-bus/bhome/shmio"
+	"github.com/bhome-bus/bhome/wire"
+)
+
+const (
+	backoffFirst = 10 * time.Millisecond
+	backoffMost  = time.Second
+)
+
+// keepLink replaces the link whenever it is lost, until the node closes.
+func (n *Node) keepLink() {
+	for {
+		lk := n.link.Load()
+		select {
+		case <-lk.dead:
+		case <-n.ctx.Done():
+			return
+		}
+		n.state.CompareAndSwap(int32(StateOnline), int32(StateReconnecting))
+		n.link.Store(nil)
+		n.linked.Fire()
+		n.changed.Fire()
+		lk.close() // drains what the old center still said
+		n.mag.dropLink(lk)
+		if n.ctx.Err() != nil || n.Err() != nil {
+			return
+		}
+		if n.cfg.NoReconnect {
+			n.fail(lk.cause, StateClosed)
+			return
+		}
+		n.log.Info("the center is gone; established routes go on", "cause", lk.cause)
+		if !n.reconnect() {
+			return
+		}
+		n.log.Info("attached again", "session", n.Session())
+	}
+}
+
+// reconnect tries until there is a center; false if the node is over.
+func (n *Node) reconnect() bool {
+	for wait := backoffFirst; ; wait = min(2*wait, backoffMost) {
+		ctx, cancel := context.WithTimeout(n.ctx, n.cfg.AttachTimeout)
+		err := n.establish(ctx)
+		cancel()
+		switch {
+		case err == nil:
+			return true
+		case n.ctx.Err() != nil || n.Err() != nil:
+			return false
+		case errors.Is(err, ErrIncompatibleABI), errors.Is(err, ErrNotAllowed), errors.Is(err, ErrNameInUse):
+			n.fail(fmt.Errorf("attach again: %w", err), StateClosed)
+			return false
+		}
+		n.log.Debug("attach again", "error", err)
+		select {
+		case <-time.After(wait):
+		case <-n.ctx.Done():
+			return false
+		}
+	}
+}
+
+// reportBatch is how many grants go into one report frame.
+const reportBatch = 2000
+
+// report tells a new center what this node holds: its segments, its grants and its routes. It is the sole truth.
+func (lk *link) report() error {
+	n := lk.n
+	control, data := n.mem.segments()
+	for _, s := range append(append([]*shmio.Segment(nil), control...), data[1:]...) {
+		if err := lk.announce(s); err != nil {
+			return fmt.Errorf("report segments: %w", err)
+		}
+	}
+	var msg bhomev1.Report
+	flush := func(force bool) error {
+		if !force && len(msg.Grants) < reportBatch && len(msg.Routes) < 64 {
+			return nil
+		}
+		err := lk.sendSocket(bhomev1.MsgType_MSG_TYPE_REPORT, &msg)
+		msg = bhomev1.Report{}
+		return err
+	}
+	type grant struct {
+		g     wire.Grant
+		class uint8
+	}
+	var grants []grant
+	n.mag.report(func(g wire.Grant, class uint8) { grants = append(grants, grant{g, class}) })
+	for _, g := range grants {
+		msg.Grants = append(msg.Grants, &bhomev1.Grant{Id: uint64(g.g), Class: uint32(g.class)})
+		if err := flush(false); err != nil {
+			return fmt.Errorf("report grants: %w", err)
+		}
+	}
+	for _, r := range n.reportRoutes() {
+		msg.Routes = append(msg.Routes, r)
+		if err := flush(false); err != nil {
+			return fmt.Errorf("report routes: %w", err)
+		}
+	}
+	msg.End = true
+	if err := flush(true); err != nil {
+		return fmt.Errorf("report: %w", err)
+	}
+	return nil
+}
+
+func (n *Node) reportRoutes() []*bhomev1.ReportedRoute {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var routes []*bhomev1.ReportedRoute
+	for _, o := range n.out {
+		if o.over {
+			continue
+		}
+		m := proto.Clone(o.open).(*bhomev1.RouteOpen)
+		m.Topics = nil
+		for id, name := range o.topics {
+			m.Topics = append(m.Topics, &bhomev1.TopicID{Id: id, Name: name})
+		}
+		routes = append(routes, &bhomev1.ReportedRoute{Route: m, Half: o.half.proto()})
+	}
+	for _, r := range n.in {
+		if r.done.Load() || r.ending.Load() {
+			continue
+		}
+		m := proto.Clone(r.open).(*bhomev1.RouteOpen)
+		m.Topics = nil
+		for id, name := range *r.topics.Load() {
+			m.Topics = append(m.Topics, &bhomev1.TopicID{Id: id, Name: name})
+		}
+		routes = append(routes, &bhomev1.ReportedRoute{Route: m, Half: r.half.proto()})
+	}
+	return routes
+}
+
+// restore tells a new center what this process publishes, subscribes to, serves and asks. Nothing the first time.
+func (n *Node) restore(ctx context.Context, lk *link) error {
+	n.mu.Lock()
+	var pubs []*topicPub
+	for _, tp := range n.pubs {
+		if tp.users > 0 && tp.id != 0 {
+			pubs = append(pubs, tp)
+		}
+	}
+	var sinks []queuedSink
+	for _, s := range n.sinks {
+		sinks = append(sinks, s)
+	}
+	var clients []*serviceClient
+	for _, c := range n.clients {
+		clients = append(clients, c)
+	}
+	n.mu.Unlock()
+	for _, tp := range pubs {
+		if err := tp.advertise(ctx, lk, tp.adv); err != nil {
+			return fmt.Errorf("publish on %q again: %w", tp.topic, err)
+		}
+	}
+	for _, s := range sinks {
+		var err error
+		switch s := s.(type) {
+		case *Subscription:
+			err = lk.callInto(ctx, upBus, wire.SocketSub, bhomev1.MsgType_MSG_TYPE_SUBSCRIBE, s.msg, &bhomev1.CommonReply{}, s.Pattern())
+		case *Service:
+			err = lk.callInto(ctx, upBus, wire.SocketServer, bhomev1.MsgType_MSG_TYPE_REGISTER_RPC, s.msg, &bhomev1.CommonReply{}, s.topic)
+		}
+		if err != nil {
+			return fmt.Errorf("subscribe or serve again: %w", err)
+		}
+	}
+	for _, c := range clients {
+		if c.connected.Load() == nil {
+			continue
+		}
+		var r bhomev1.ConnectServiceReply
+		if err := lk.callInto(ctx, upBus, wire.SocketClient, bhomev1.MsgType_MSG_TYPE_CONNECT_SERVICE,
+			&bhomev1.ConnectService{Topic: c.topic}, &r, c.topic); err != nil {
+			return fmt.Errorf("connect to service %q again: %w", c.topic, err)
+		}
+		c.connected.Store(lk)
+	}
+	return nil
+}

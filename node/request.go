@@ -1,0 +1,388 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"google.golang.org/protobuf/proto"
+
+	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
+	"github.com/bhome-bus/bhome/shmio"
+	"github.com/bhome-bus/bhome/wire"
+)
+
+// serviceClient is this process as a client of one service: the routes to its providers.
+type serviceClient struct {
+	n      *Node
+	topic  string
+	routes atomic.Pointer[[]clientRoute] // copied on write under n.mu; pairs with pick's load
+	next   atomic.Uint64
+
+	connectMu sync.Mutex
+	connected atomic.Pointer[link] // the link on which the center knows that we are a client
+}
+
+type clientRoute struct {
+	o       *outRoute
+	topicID uint32
+}
+
+// serviceClient finds or makes the record of a service; n.mu is held.
+func (n *Node) serviceClient(topic string) *serviceClient {
+	sc := n.clients[topic]
+	if sc == nil {
+		sc = &serviceClient{n: n, topic: topic}
+		sc.routes.Store(&[]clientRoute{})
+		n.clients[topic] = sc
+	}
+	return sc
+}
+
+// addRoute and removeRoute are called with n.mu held.
+func (sc *serviceClient) addRoute(o *outRoute, id uint32) {
+	old := *sc.routes.Load()
+	routes := append(append(make([]clientRoute, 0, len(old)+1), old...), clientRoute{o, id})
+	sc.routes.Store(&routes)
+}
+
+func (sc *serviceClient) removeRoute(o *outRoute) {
+	var routes []clientRoute
+	for _, r := range *sc.routes.Load() {
+		if r.o != o {
+			routes = append(routes, r)
+		}
+	}
+	sc.routes.Store(&routes)
+}
+
+// connect makes the center open routes to the providers, once per link.
+func (sc *serviceClient) connect(ctx context.Context) error {
+	if lk := sc.n.link.Load(); lk != nil && sc.connected.Load() == lk {
+		if lk.current() {
+			return nil
+		}
+		return lk.adopt(ctx)
+	}
+	if len(*sc.routes.Load()) > 0 && sc.n.link.Load() == nil {
+		return nil // no center now, but routes that go on
+	}
+	sc.connectMu.Lock()
+	defer sc.connectMu.Unlock()
+	lk, err := sc.n.awaitLink(ctx)
+	if err != nil {
+		return err
+	}
+	if sc.connected.Load() == lk {
+		return lk.adopt(ctx)
+	}
+	var r bhomev1.ConnectServiceReply
+	if err := lk.callInto(ctx, upBus, wire.SocketClient, bhomev1.MsgType_MSG_TYPE_CONNECT_SERVICE,
+		&bhomev1.ConnectService{Topic: sc.topic}, &r, sc.topic); err != nil {
+		return err
+	}
+	sc.connected.Store(lk)
+	return lk.adopt(ctx)
+}
+
+// pick takes the providers in turn.
+func (sc *serviceClient) pick() (clientRoute, bool) {
+	routes := *sc.routes.Load()
+	if len(routes) == 0 {
+		return clientRoute{}, false
+	}
+	return routes[sc.next.Add(1)%uint64(len(routes))], true
+}
+
+// pendingCall is one request whose reply is awaited.
+type pendingCall struct {
+	session uint64 // of the provider
+	topic   string
+	done    func(*Reply, error) // once
+}
+
+// replies is where all replies to this process arrive.
+type replies struct {
+	n     *Node
+	inbox *shmio.Inbox
+	slots slots
+
+	mu    sync.Mutex
+	calls map[uint64]*pendingCall
+	seq   uint64
+}
+
+// Reply is an answer, the caller's until Release.
+type Reply struct{ m Message }
+
+// Bytes is the payload, valid until Release; see Message.Bytes.
+func (r *Reply) Bytes() []byte { return r.m.Bytes() }
+
+// Copy is the payload in memory of the caller's own.
+func (r *Reply) Copy() []byte { return r.m.Copy() }
+
+// Provider is the name of the process that answered.
+func (r *Reply) Provider() string { return r.m.Publisher() }
+
+// Release gives the reply back. The second time is refused with ErrReleased and counted.
+func (r *Reply) Release() error { return r.m.Release() }
+
+// Request asks a provider of topic and waits for its reply. ctx bounds it; when it ends the handler is told. Errors:
+// ErrNoProvider, ErrProviderGone (it died with the request in hand; it may have acted on it, so it is not asked again),
+// *HandlerError, ErrTooLarge, ErrNoMemory.
+func (n *Node) Request(ctx context.Context, topic string, payload []byte) (*Reply, error) {
+	type result struct {
+		r   *Reply
+		err error
+	}
+	ch := make(chan result, 1)
+	corr, err := n.ask(ctx, topic, payload, func(r *Reply, err error) { ch <- result{r, err} })
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case res := <-ch:
+		return res.r, res.err
+	case <-ctx.Done():
+		if n.replies.cancel(corr) {
+			return nil, fmt.Errorf("request %q: %w", topic, context.Cause(ctx))
+		}
+		res := <-ch // it came at the same moment
+		return res.r, res.err
+	}
+}
+
+// RequestAsync asks like Request and returns once the request is on its way; done hears the reply, or why there is none,
+// once, on a goroutine that must not be held up. ctx bounds the sending and the waiting.
+func (n *Node) RequestAsync(ctx context.Context, topic string, payload []byte, done func(*Reply, error)) error {
+	// The reply can come before ask returns; whoever comes second stops the watch on ctx.
+	var stop atomic.Pointer[func() bool]
+	var over atomic.Bool
+	corr, err := n.ask(ctx, topic, payload, func(r *Reply, err error) {
+		over.Store(true)
+		if f := stop.Load(); f != nil {
+			(*f)()
+		}
+		done(r, err)
+	})
+	if err != nil {
+		return err
+	}
+	f := context.AfterFunc(ctx, func() {
+		if n.replies.cancel(corr) {
+			done(nil, fmt.Errorf("request %q: %w", topic, context.Cause(ctx)))
+		}
+	})
+	stop.Store(&f)
+	if over.Load() {
+		f()
+	}
+	return nil
+}
+
+// ask sends a request; done is called once, unless cancel takes the call first.
+func (n *Node) ask(ctx context.Context, topic string, payload []byte, done func(*Reply, error)) (uint64, error) {
+	if err := wire.ValidateTopic(topic); err != nil {
+		return 0, fmt.Errorf("request: %w", err)
+	}
+	n.mu.Lock()
+	sc := n.serviceClient(topic)
+	n.mu.Unlock()
+	if err := sc.connect(ctx); err != nil {
+		return 0, fmt.Errorf("request %q: %w", topic, err)
+	}
+	for {
+		cr, ok := sc.pick()
+		if !ok {
+			return 0, fmt.Errorf("request %q: %w: nobody serves it now (WaitForService waits)", topic, ErrNoProvider)
+		}
+		corr := n.replies.register(&pendingCall{session: cr.o.peer.session, topic: topic, done: done})
+		m, err := n.dataMessage(ctx, payload, cr.o.inline, wire.SocketClient, wire.Header{Kind: wire.KindRequest, ID: corr, Topic: cr.topicID})
+		if err == nil {
+			var out shmio.Outcome
+			if out, err = cr.o.push(&m, false); err == nil && out == shmio.Full {
+				err = cr.o.wait(ctx, &m)
+			}
+			m.release()
+		}
+		if err == nil {
+			return corr, nil
+		}
+		if !n.replies.forget(corr) {
+			return corr, nil // done has heard that the provider died
+		}
+		if !errors.Is(err, errRouteOver) {
+			return 0, fmt.Errorf("request %q to %q: %w", topic, cr.o.peer.name, err)
+		}
+		// It was gone before the request reached its queue: the next one is asked.
+		n.mu.Lock()
+		sc.removeRoute(cr.o)
+		n.mu.Unlock()
+	}
+}
+
+// WaitForService waits until somebody provides topic.
+func (n *Node) WaitForService(ctx context.Context, topic string) error {
+	if err := wire.ValidateTopic(topic); err != nil {
+		return fmt.Errorf("wait for service: %w", err)
+	}
+	n.mu.Lock()
+	sc := n.serviceClient(topic)
+	n.mu.Unlock()
+	for {
+		c := n.changed.C()
+		if err := sc.connect(ctx); err != nil {
+			return fmt.Errorf("wait for service %q: %w", topic, err)
+		}
+		if len(*sc.routes.Load()) > 0 {
+			return nil
+		}
+		select {
+		case <-c:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for service %q: %w: %w", topic, ErrNoProvider, context.Cause(ctx))
+		case <-n.closing:
+			return fmt.Errorf("wait for service %q: %w", topic, n.whyClosed())
+		}
+	}
+}
+
+func (rs *replies) register(c *pendingCall) uint64 {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	rs.seq++
+	rs.calls[rs.seq] = c
+	return rs.seq
+}
+
+func (rs *replies) forget(corr uint64) bool { return rs.take(corr) != nil }
+
+func (rs *replies) take(corr uint64) *pendingCall {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	c := rs.calls[corr]
+	delete(rs.calls, corr)
+	return c
+}
+
+// cancel gives a call up and tells its provider; false if its answer was there first.
+func (rs *replies) cancel(corr uint64) bool {
+	c := rs.take(corr)
+	if c == nil {
+		return false
+	}
+	n := rs.n
+	n.mu.Lock()
+	sc := n.clients[c.topic]
+	n.mu.Unlock()
+	for _, r := range *sc.routes.Load() {
+		if r.o.peer.session == c.session {
+			r.o.pending.send(message{in: wire.Inline{Kind: wire.KindCancel, Topic: r.topicID, HasCorr: true, Corr: corr}}, nil)
+			break
+		}
+	}
+	return true
+}
+
+// receive hands replies to their callers until the node closes.
+func (rs *replies) receive(ctx context.Context) {
+	for {
+		sl := rs.slots.get()
+		rd, err := rs.inbox.Receive(ctx, &sl.rec)
+		if err != nil {
+			rs.slots.put(sl)
+			if rd == nil {
+				return
+			}
+			rd.Tag().(*inRoute).spoiled(err)
+			continue
+		}
+		r := rd.Tag().(*inRoute)
+		if err = r.resolve(&sl.rec, &sl.m); err != nil {
+			rs.slots.put(sl)
+			rs.n.badWord("a reply of "+r.peer.name, err)
+		} else {
+			rs.deliver(r, sl)
+		}
+		if r.ending.Load() {
+			r.drained()
+		}
+	}
+}
+
+func (rs *replies) deliver(r *inRoute, sl *slot) {
+	sl.route = r
+	rs.mu.Lock()
+	c := rs.calls[sl.m.corr]
+	if c != nil && c.session == r.peer.session { // nobody answers for another
+		delete(rs.calls, sl.m.corr)
+	} else {
+		c = nil
+	}
+	rs.mu.Unlock()
+	if c == nil {
+		sl.discard() // late: the caller has given up
+		return
+	}
+	sl.topic = c.topic
+	switch sl.m.kind {
+	case wire.KindReply:
+		c.done(&Reply{m: sl.message()}, nil)
+	case wire.KindErrorReply:
+		var e bhomev1.ErrorMsg
+		err := error(&HandlerError{Topic: c.topic, Message: "the handler failed and its error could not be told"})
+		if perr := proto.Unmarshal(append([]byte(nil), sl.m.payload...), &e); perr == nil {
+			if told := fromErrorMsg(&e, c.topic); told != nil {
+				err = told
+			}
+		}
+		sl.discard()
+		c.done(nil, fmt.Errorf("request %q to %q: %w", c.topic, r.peer.name, err))
+	default:
+		sl.discard()
+		c.done(nil, fmt.Errorf("request %q to %q: %w: message kind %d", c.topic, r.peer.name, wire.ErrBadHeader, sl.m.kind))
+	}
+}
+
+func (rs *replies) routeAdded(*inRoute) {}
+
+func (rs *replies) refused(*inRoute, *received) {}
+
+// routeOver hears that all replies of a provider have been taken; if it is gone, what is unanswered stays so.
+func (rs *replies) routeOver(r *inRoute) {
+	if r.gone.Load() {
+		rs.failAll(r.peer)
+	}
+}
+
+// failAll tells the callers of a provider that it is gone.
+func (rs *replies) failAll(p *peer) {
+	rs.mu.Lock()
+	var gone []*pendingCall
+	for corr, c := range rs.calls {
+		if c.session == p.session {
+			gone = append(gone, c)
+			delete(rs.calls, corr)
+		}
+	}
+	rs.mu.Unlock()
+	for _, c := range gone {
+		c.done(nil, fmt.Errorf("request %q to %q: %w", c.topic, p.name, ErrProviderGone))
+	}
+}
+
+// providerGone fails the requests that a dead peer has in hand, unless replies of it wait: those go first.
+func (n *Node) providerGone(p *peer) {
+	n.changed.Fire()
+	n.mu.Lock()
+	for _, r := range n.in {
+		if r.peer == p && r.kind == bhomev1.RouteKind_ROUTE_KIND_REPLY && !r.done.Load() {
+			n.mu.Unlock()
+			return // routeOver follows when it is drained
+		}
+	}
+	n.mu.Unlock()
+	n.replies.failAll(p)
+}

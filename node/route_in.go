@@ -1,0 +1,317 @@
+package node
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
+	"github.com/bhome-bus/bhome/shmio"
+	"github.com/bhome-bus/bhome/wire"
+)
+
+// inRoute is our end of a route that we receive on.
+type inRoute struct {
+	n     *Node
+	id    uint64
+	kind  bhomev1.RouteKind
+	peer  *peer
+	open  *bhomev1.RouteOpen // as told; for reports
+	half  half
+	r     *shmio.Reader
+	inbox *shmio.Inbox // of the subscription, service or replies
+	sink  sink
+
+	ending atomic.Bool // nothing more will be sent; pairs with drained
+	gone   atomic.Bool // the sender's process or session is over
+	done   atomic.Bool
+	held   atomic.Int64 // taken and not released
+
+	mu     sync.Mutex
+	topics atomic.Pointer[map[uint32]string] // copied on write under mu; pairs with topic's load
+	last   atomic.Pointer[topicName]         // the topic of the message before
+	seqHi  atomic.Uint64                     // the publisher's sequence number, to extend the inline records' 32 bits
+}
+
+type topicName struct {
+	id   uint32
+	name string
+}
+
+// sink is what a route delivers into.
+type sink interface {
+	routeAdded(r *inRoute)
+	routeOver(r *inRoute)            // all that was sent has been taken
+	refused(r *inRoute, m *received) // it came when nobody takes it any more
+}
+
+func (n *Node) openIn(lk *link, m *bhomev1.RouteOpen, spec shmio.RouteSpec) error {
+	h, err := n.cutHalf(lk, spec.ReaderSize())
+	if err != nil {
+		return err
+	}
+	rd, err := shmio.NewReader(h.mem, spec)
+	if err != nil {
+		return err
+	}
+	r := &inRoute{n: n, id: spec.ID, kind: m.GetKind(), open: m, half: h, r: rd}
+	r.topics.Store(&map[uint32]string{})
+	r.addTopics(m.GetTopics(), nil)
+	rd.SetTag(r)
+	n.mu.Lock()
+	switch {
+	case n.in[r.id] != nil:
+		err = fmt.Errorf("%w: it is open already", ErrRemote)
+	case r.kind == bhomev1.RouteKind_ROUTE_KIND_REPLY:
+		r.inbox, r.sink = n.replies.inbox, n.replies
+	default:
+		s := n.sinks[m.GetSubscription()]
+		if s == nil {
+			err = fmt.Errorf("%w: subscription %d is not open", ErrClosed, m.GetSubscription())
+		} else {
+			r.inbox, r.sink = s.queue(), s
+		}
+	}
+	if err != nil {
+		n.mu.Unlock()
+		n.freeHalf(h)
+		return err
+	}
+	r.peer = n.peerOf(m.GetPeerSession(), m.GetPeerProc(), m.GetPeerPid())
+	n.in[r.id] = r
+	r.peer.mu.Lock()
+	r.peer.in[uint32(r.id)] = r
+	r.peer.mu.Unlock()
+	n.mu.Unlock()
+	r.sink.routeAdded(r)
+	return n.tellHalf(lk, r.id, h, r.peer)
+}
+
+// queuedSink is a sink with an inbox of its own: a subscription or a service.
+type queuedSink interface {
+	sink
+	queue() *shmio.Inbox
+}
+
+// join maps the writer's half; from now on the inbox polls it.
+func (r *inRoute) join(h *bhomev1.Half) error {
+	mem, bell, err := r.peer.halfMemory(h, r.r.Spec().WriterSize())
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.done.Load() {
+		return nil
+	}
+	if err := r.r.Join(mem, bell); err != nil {
+		return fmt.Errorf("route %#x from %q: %w", r.id, r.peer.name, err)
+	}
+	if r.peer.dead.Load() {
+		r.r.SetPeerDead()
+	}
+	r.inbox.Add(r.r)
+	return nil
+}
+
+func (r *inRoute) addTopics(added []*bhomev1.TopicID, removed []uint32) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m := map[uint32]string{}
+	for id, name := range *r.topics.Load() {
+		m[id] = name
+	}
+	for _, t := range added {
+		m[t.GetId()] = t.GetName()
+	}
+	// Removed topics stay readable: messages of them may still wait.
+	_ = removed
+	r.topics.Store(&m)
+}
+
+// topic is the name behind a topic id. What we weren't told yet is on the socket.
+func (r *inRoute) topic(id uint32) (string, bool) {
+	if t := r.last.Load(); t != nil && t.id == id {
+		return t.name, true
+	}
+	name, ok := (*r.topics.Load())[id]
+	if ok {
+		r.last.Store(&topicName{id, name})
+	}
+	return name, ok
+}
+
+// seq extends the low 32 bits of a publisher's sequence number.
+func (r *inRoute) seq(low uint32) uint64 {
+	last := r.seqHi.Load()
+	s := last + uint64(int64(int32(low-uint32(last))))
+	r.seqHi.Store(s)
+	return s
+}
+
+// received is one message, resolved: its bytes are in the sender's memory or in the record.
+type received struct {
+	topicID uint32
+	kind    wire.Kind
+	payload []byte
+	seq     uint64
+	stamp   uint64 // ns of CLOCK_MONOTONIC_COARSE; ms precision if inline
+	corr    uint64
+	block   bool // it has to be returned
+}
+
+// resolve finds the bytes of a record. An error means that the sender sent rubbish; what must be returned was.
+func (r *inRoute) resolve(rec *shmio.Record, m *received) error {
+	if rec.Word.IsCommand() {
+		if rec.Word.Cmd() != wire.CmdInline {
+			return fmt.Errorf("%w: command %d on a data route", wire.ErrBadWord, rec.Word.Cmd())
+		}
+		in := &rec.Inline
+		*m = received{topicID: in.Topic, kind: in.Kind, payload: rec.Payload, seq: r.seq(in.Seq), stamp: stampOf(in.Stamp), corr: in.Corr}
+		return nil
+	}
+	r.peer.held.Add(1) // before the block is looked up: from here on its segment stays mapped
+	blk, err := r.peer.space.Block(rec.Word)
+	if err != nil {
+		blk, err = r.await(rec.Word, err)
+	}
+	if err != nil {
+		r.peer.held.Add(-1)
+		r.r.Return(rec.Seq)
+		return err
+	}
+	h := &blk.Header
+	r.seqHi.Store(h.Seq)
+	r.held.Add(1)
+	*m = received{topicID: h.Topic, kind: h.Kind, payload: blk.Payload, seq: h.Seq, stamp: h.Stamp, corr: h.ID, block: true}
+	return nil
+}
+
+// await handles a block in a segment that we haven't heard of: the news is on the socket, ahead of us.
+func (r *inRoute) await(w wire.Word, err error) (shmio.Block, error) {
+	var blk shmio.Block
+	if !isUnknownSegment(err) {
+		return blk, err
+	}
+	err = r.n.awaitSocket(func() bool {
+		blk, err = r.peer.space.Block(w)
+		return !isUnknownSegment(err)
+	}, err)
+	return blk, err
+}
+
+// giveBack ends the use of a block.
+func (r *inRoute) giveBack(seq uint64) {
+	r.r.Return(seq)
+	r.peer.held.Add(-1)
+	if r.held.Add(-1) == 0 && r.ending.Load() {
+		r.n.poke()
+	}
+}
+
+// end hears that nothing more will be sent: what is there is still delivered.
+// gone: its process or session is over, so its half means nothing any more.
+func (r *inRoute) end(gone bool) {
+	r.mu.Lock()
+	r.ending.Store(true)
+	if gone {
+		r.gone.Store(true)
+		r.r.SetPeerDead()
+	}
+	r.mu.Unlock()
+	r.inbox.Wake(r.r)
+	r.drained()
+}
+
+// drained finishes a route that has ended and is empty.
+func (r *inRoute) drained() {
+	if !r.ending.Load() || r.r.Unread() > 0 {
+		return
+	}
+	r.mu.Lock()
+	if !r.done.CompareAndSwap(false, true) {
+		r.mu.Unlock()
+		return
+	}
+	r.mu.Unlock()
+	r.inbox.Remove(r.r)
+	r.sink.routeOver(r)
+	r.n.poke() // the housekeeper frees it once nothing is held
+}
+
+// abandon ends a route whose messages nobody wants any more: the subscription was closed.
+func (r *inRoute) abandon() {
+	r.ending.Store(true)
+	r.mu.Lock()
+	first := r.done.CompareAndSwap(false, true)
+	r.mu.Unlock()
+	if first {
+		r.inbox.Remove(r.r)
+		r.refuse()
+	}
+	r.n.poke()
+}
+
+// refuse gives what waits unread back to its sender. Only after done.
+func (r *inRoute) refuse() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var rec shmio.Record
+	var m received
+	for {
+		ok, err := r.r.TryReceive(&rec)
+		if err != nil || !ok {
+			return
+		}
+		if r.resolve(&rec, &m) != nil {
+			continue
+		}
+		r.sink.refused(r, &m)
+		if m.block {
+			r.giveBack(rec.Seq)
+		}
+	}
+}
+
+// reap frees the routes that are over and of which nothing is held; false if some have to wait. Our half stays until the
+// writer has let go of it, for it reads there what we returned.
+func (n *Node) reap() (done bool) {
+	done = true
+	n.mu.Lock()
+	var waiting, over []*inRoute
+	for _, r := range n.in {
+		if r.done.Load() && !r.gone.Load() {
+			waiting = append(waiting, r)
+		}
+	}
+	n.mu.Unlock()
+	for _, r := range waiting { // the sender may have pushed before it heard
+		r.refuse()
+	}
+	n.mu.Lock()
+	for _, r := range n.in {
+		if !r.done.Load() {
+			continue
+		}
+		if r.held.Load() == 0 && (r.gone.Load() || r.peer.dead.Load() || r.r.WriterClosed()) {
+			over = append(over, r)
+		} else {
+			done = false
+		}
+	}
+	for _, r := range over {
+		delete(n.in, r.id)
+		r.peer.mu.Lock()
+		if r.peer.in[uint32(r.id)] == r {
+			delete(r.peer.in, uint32(r.id))
+		}
+		r.peer.mu.Unlock()
+	}
+	n.mu.Unlock()
+	for _, r := range over {
+		r.r.Close()
+		n.freeHalf(r.half)
+		n.forgetPeer(r.peer)
+	}
+	return done
+}

@@ -1,0 +1,397 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
+	"github.com/bhome-bus/bhome/shmio"
+	"github.com/bhome-bus/bhome/wire"
+)
+
+// errRouteOver says that a route's other end is gone.
+var errRouteOver = errors.New("the route is over")
+
+// outRoute is our end of a route that we send on.
+type outRoute struct {
+	n      *Node
+	id     uint64
+	kind   bhomev1.RouteKind
+	peer   *peer
+	open   *bhomev1.RouteOpen // as told; for reports
+	policy shmio.Policy
+	inline int // bytes that go inline at most
+	half   half
+	w      *shmio.Writer
+	gate   chan struct{} // held by the one that waits for room
+
+	mu     sync.Mutex // w's pushes and returns
+	over   bool       // nothing more can be pushed
+	freed  bool
+	topics map[uint32]string // under n.mu
+
+	pending *sendQueue
+	dropped atomic.Uint64 // by us, for want of consent or time to wait
+}
+
+// onRouteOpen makes our end of a route.
+func (n *Node) onRouteOpen(lk *link, m *bhomev1.RouteOpen) error {
+	spec := shmio.RouteSpec{ID: m.GetRoute(), Slots: m.GetSlots(), Depth: m.GetDepth(), Out: m.GetOut(),
+		Policy: shmio.Policy(m.GetPolicy()), Quota: m.GetQuota()}
+	err := spec.Validate()
+	if err == nil {
+		switch m.GetRole() {
+		case bhomev1.Role_ROLE_WRITER:
+			err = n.openOut(lk, m, spec)
+		case bhomev1.Role_ROLE_READER:
+			err = n.openIn(lk, m, spec)
+		default:
+			err = fmt.Errorf("%w: role %v", ErrRemote, m.GetRole())
+		}
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("open route %#x: %w", m.GetRoute(), err),
+			lk.sendSocket(bhomev1.MsgType_MSG_TYPE_ROUTE_CLOSE, &bhomev1.RouteClose{Route: m.GetRoute(), Reason: err.Error()}))
+	}
+	return nil
+}
+
+// cutHalf allocates our half of a route, telling the center of a new control segment first.
+func (n *Node) cutHalf(lk *link, size uint64) (half, error) {
+	h, added, err := n.mem.allocHalf(size, lk.session)
+	if err == nil && added != nil {
+		err = lk.announce(added)
+	}
+	return h, err
+}
+
+// tellHalf answers RouteOpen: where our half is, and our bell if this is the first route with that peer.
+func (n *Node) tellHalf(lk *link, route uint64, h half, p *peer) error {
+	bell, err := p.newBell()
+	if err != nil {
+		return err
+	}
+	msg := &bhomev1.RouteHalf{Route: route, Half: h.proto(), HasBell: bell != nil}
+	if bell == nil {
+		return lk.sendSocket(bhomev1.MsgType_MSG_TYPE_ROUTE_HALF, msg)
+	}
+	defer bell.Close()
+	return lk.sendSocket(bhomev1.MsgType_MSG_TYPE_ROUTE_HALF, msg, bell)
+}
+
+func (n *Node) openOut(lk *link, m *bhomev1.RouteOpen, spec shmio.RouteSpec) error {
+	h, err := n.cutHalf(lk, spec.WriterSize())
+	if err != nil {
+		return err
+	}
+	w, err := shmio.NewWriter(h.mem, spec)
+	if err != nil {
+		return err
+	}
+	o := &outRoute{n: n, id: spec.ID, kind: m.GetKind(), open: m, policy: spec.Policy, inline: spec.InlineLimit(), half: h, w: w,
+		gate: make(chan struct{}, 1), topics: map[uint32]string{}}
+	o.pending = newSendQueue(o)
+	n.mu.Lock()
+	if n.out[o.id] != nil {
+		n.mu.Unlock()
+		return fmt.Errorf("%w: it is open already", ErrRemote)
+	}
+	o.peer = n.peerOf(m.GetPeerSession(), m.GetPeerProc(), m.GetPeerPid())
+	n.out[o.id] = o
+	n.listOut()
+	o.peer.mu.Lock()
+	o.peer.out[uint32(o.id)] = o
+	o.peer.mu.Unlock()
+	if o.kind == bhomev1.RouteKind_ROUTE_KIND_REPLY {
+		n.replyRoutes[o.peer.session] = o
+	}
+	n.addTopics(o, m.GetTopics())
+	n.mu.Unlock()
+	n.giveHistory(o)
+	return n.tellHalf(lk, o.id, h, o.peer)
+}
+
+// addTopics lets the publishers (or clients) of these topics send on o; n.mu is held.
+func (n *Node) addTopics(o *outRoute, topics []*bhomev1.TopicID) {
+	for _, t := range topics {
+		o.topics[t.GetId()] = t.GetName()
+		switch o.kind {
+		case bhomev1.RouteKind_ROUTE_KIND_PUBSUB:
+			n.topicPub(t.GetName()).addRoute(o, t.GetId())
+		case bhomev1.RouteKind_ROUTE_KIND_REQUEST:
+			n.serviceClient(t.GetName()).addRoute(o, t.GetId())
+		}
+	}
+}
+
+func (n *Node) onRouteTopics(m *bhomev1.RouteTopics) {
+	n.mu.Lock()
+	o, r := n.out[m.GetRoute()], n.in[m.GetRoute()]
+	if o != nil {
+		n.addTopics(o, m.GetAdded())
+		for _, id := range m.GetRemoved() {
+			if tp := n.pubs[o.topics[id]]; tp != nil {
+				tp.removeRoute(o)
+			}
+			delete(o.topics, id)
+		}
+	}
+	n.mu.Unlock()
+	if o != nil {
+		n.giveHistory(o)
+	}
+	if r != nil {
+		r.addTopics(m.GetAdded(), m.GetRemoved())
+	}
+}
+
+// join maps the reader's half.
+func (o *outRoute) join(h *bhomev1.Half) error {
+	mem, bell, err := o.peer.halfMemory(h, o.w.Spec().ReaderSize())
+	if err != nil {
+		return err
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.over || o.w.Joined() {
+		return nil
+	}
+	if err := o.w.Join(mem, bell); err != nil {
+		return fmt.Errorf("route %#x to %q: %w", o.id, o.peer.name, err)
+	}
+	return nil
+}
+
+// message is what is sent: a block, or bytes that fit inline.
+type message struct {
+	b       *block
+	in      wire.Inline
+	payload []byte
+}
+
+// push tries once. The caller holds a reference to m.b; a successful push takes one more.
+func (o *outRoute) push(m *message, arm bool) (shmio.Outcome, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for {
+		if o.over {
+			return shmio.Full, errRouteOver
+		}
+		if o.w.Out() >= reclaimAt || arm {
+			if err := o.reclaim(); err != nil {
+				return shmio.Full, err
+			}
+		}
+		var out shmio.Outcome
+		if m.b != nil {
+			m.b.refs.Add(1)
+			if out = o.w.Push(m.b.word(), uint64(m.b.size), m.b); out != shmio.Sent {
+				m.b.refs.Add(-1) // the caller's reference keeps it above zero
+			}
+		} else {
+			out = o.w.PushInline(m.in, m.payload)
+		}
+		switch {
+		case out == shmio.Sent:
+			o.w.Commit()
+			return out, nil
+		case out == shmio.Ended:
+			return out, errRouteOver
+		case out == shmio.TooLarge:
+			return out, fmt.Errorf("%w: %d bytes inline, at most %d", ErrTooLarge, len(m.payload), o.inline)
+		case out == shmio.Full && !arm && o.w.Out() > 0:
+			// Returns may make room: look before waiting for it.
+			if err := o.reclaim(); err != nil {
+				return out, err
+			}
+			arm = true
+		case out == shmio.Full && arm && !o.w.ArmSpace():
+			// There is room after all.
+		default:
+			return out, nil
+		}
+	}
+}
+
+// reclaimAt is how many blocks are let out before returns are looked for on the way of a send.
+const reclaimAt = 8
+
+// reclaim takes back what the reader returned; o.mu is held. A reader that spoils its half loses the route.
+func (o *outRoute) reclaim() error {
+	if _, err := o.w.Reclaim(); err != nil {
+		o.n.log.Warn("a receiver's queue is not usable; its route is cut", "receiver", o.peer.name, "error", err)
+		o.over = true
+		go o.n.cut(o.id, err)
+		return errRouteOver
+	}
+	return nil
+}
+
+// wait pushes m, waiting for room until ctx ends.
+func (o *outRoute) wait(ctx context.Context, m *message) error {
+	select {
+	case o.gate <- struct{}{}:
+		defer func() { <-o.gate }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	for {
+		switch out, err := o.push(m, true); {
+		case err != nil:
+			return err
+		case out != shmio.Full:
+			return nil
+		}
+		select {
+		case <-o.w.SpaceC():
+		case <-ctx.Done():
+			o.mu.Lock()
+			o.w.DisarmSpace()
+			o.mu.Unlock()
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// countDrop counts a message that this route did not get.
+func (o *outRoute) countDrop() { o.dropped.Add(1) }
+
+// end stops sending. If the peer is gone all that is out comes back at once; else it does as it is returned.
+func (o *outRoute) end(peerGone bool) {
+	o.mu.Lock()
+	o.over = true
+	if peerGone {
+		o.w.ReclaimAll()
+	}
+	out := o.w.Out()
+	o.mu.Unlock()
+	o.w.WakeSpace()
+	o.pending.fail(errRouteOver)
+	n := o.n
+	n.mu.Lock()
+	for _, name := range o.topics {
+		if tp := n.pubs[name]; tp != nil {
+			tp.removeRoute(o)
+		}
+		if sc := n.clients[name]; sc != nil {
+			sc.removeRoute(o)
+		}
+	}
+	if n.replyRoutes[o.peer.session] == o {
+		delete(n.replyRoutes, o.peer.session)
+	}
+	n.mu.Unlock()
+	if out == 0 || peerGone {
+		o.free()
+	} // else the housekeeper reclaims until it is empty
+}
+
+// free gives the half back; nothing is out any more.
+func (o *outRoute) free() {
+	n := o.n
+	o.mu.Lock()
+	if o.freed {
+		o.mu.Unlock()
+		return
+	}
+	o.freed = true
+	n.stats.addRoute(o.w)
+	o.w.Close()
+	o.mu.Unlock()
+	n.mu.Lock()
+	delete(n.out, o.id)
+	n.listOut()
+	o.peer.mu.Lock()
+	if o.peer.out[uint32(o.id)] == o {
+		delete(o.peer.out, uint32(o.id))
+	}
+	o.peer.mu.Unlock()
+	n.mu.Unlock()
+	n.freeHalf(o.half)
+	n.forgetPeer(o.peer)
+}
+
+// freeHalf returns control memory, telling the center if a whole segment went.
+func (n *Node) freeHalf(h half) {
+	if number := n.mem.freeHalf(h); number != 0 {
+		if lk := n.link.Load(); lk != nil {
+			// If the socket is gone the next report won't list it.
+			_ = lk.sendSocket(bhomev1.MsgType_MSG_TYPE_SEGMENT_DROP, &bhomev1.SegmentDrop{Number: number})
+		}
+	}
+}
+
+// cut ends a route of our own accord and tells the center.
+func (n *Node) cut(route uint64, why error) {
+	n.mu.Lock()
+	o, r := n.out[route], n.in[route]
+	n.mu.Unlock()
+	if o != nil {
+		// The reader's half is rubbish: what it says of returns can't be believed, so it keeps what is out until it dies.
+		o.end(false)
+	}
+	if r != nil {
+		r.end(true)
+	}
+	if lk := n.link.Load(); lk != nil {
+		_ = lk.sendSocket(bhomev1.MsgType_MSG_TYPE_ROUTE_CLOSE, &bhomev1.RouteClose{Route: route, Reason: why.Error()})
+	}
+}
+
+func (n *Node) onRouteClose(m *bhomev1.RouteClose) {
+	n.mu.Lock()
+	o, r := n.out[m.GetRoute()], n.in[m.GetRoute()]
+	n.mu.Unlock()
+	if o != nil {
+		o.end(!m.GetPeerAlive())
+		if o.kind == bhomev1.RouteKind_ROUTE_KIND_REQUEST && !m.GetPeerAlive() {
+			n.providerGone(o.peer)
+		}
+	}
+	if r != nil {
+		r.end(!m.GetPeerAlive())
+	}
+}
+
+// reclaimRoutes takes back all that readers have returned, on every route.
+func (n *Node) reclaimRoutes() {
+	for _, o := range n.outRoutes() {
+		o.mu.Lock()
+		done := false
+		if !o.freed && o.w.Out() > 0 {
+			// After a cut the half is rubbish; reclaim has logged it.
+			_, err := o.w.Reclaim()
+			done = err == nil && o.over && o.w.Out() == 0
+		} else if o.over && !o.freed {
+			done = true
+		}
+		o.mu.Unlock()
+		if done {
+			o.free()
+		}
+	}
+}
+
+// outRoutes is all routes we send on: a list that is copied when it changes.
+func (n *Node) outRoutes() []*outRoute { return *n.outList.Load() }
+
+// listOut renews the list; n.mu is held.
+func (n *Node) listOut() {
+	out := make([]*outRoute, 0, len(n.out))
+	for _, o := range n.out {
+		out = append(out, o)
+	}
+	n.outList.Store(&out)
+}
+
+// deadlineContext bounds ctx by d; 0 means: not at all.
+func deadlineContext(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	if d <= 0 {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, d)
+}

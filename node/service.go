@@ -1,0 +1,393 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+
+	"google.golang.org/protobuf/proto"
+
+	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
+	"github.com/bhome-bus/bhome/shmio"
+	"github.com/bhome-bus/bhome/wire"
+)
+
+// DefaultServeDepth is how many requests of each client may wait.
+const DefaultServeDepth = 64
+
+// Handler answers one request. What it returns is copied into the reply; an error, or a panic, reaches the caller typed.
+// ctx ends when the caller cancels, the service closes, or the caller dies. The request is the handler's until it returns.
+type Handler func(ctx context.Context, req *Request) ([]byte, error)
+
+// Request is what a Handler gets.
+type Request struct{ m Message }
+
+// Bytes is the payload, valid until the handler returns; see Message.Bytes.
+func (r *Request) Bytes() []byte { return r.m.Bytes() }
+
+// Copy is the payload in the handler's own memory.
+func (r *Request) Copy() []byte { return r.m.Copy() }
+
+// Topic is the service's topic.
+func (r *Request) Topic() string { return r.m.Topic() }
+
+// Client is the name of the process that asks.
+func (r *Request) Client() string { return r.m.Publisher() }
+
+// ServeOption changes how a service works.
+type ServeOption func(*serveOptions)
+
+type serveOptions struct {
+	workers int
+	depth   int
+	wait    shmio.WaitStrategy
+}
+
+// Workers is how many requests are handled at once: 1 to 1,024; 1 by default.
+func Workers(n int) ServeOption { return func(o *serveOptions) { o.workers = n } }
+
+// ServeDepth is how many requests of each client may wait or be in hand: 1 to 4,096; DefaultServeDepth.
+func ServeDepth(n int) ServeOption { return func(o *serveOptions) { o.depth = n } }
+
+// ServeWait is how the service waits for requests; the node's strategy by default.
+func ServeWait(s shmio.WaitStrategy) ServeOption { return func(o *serveOptions) { o.wait = s } }
+
+// Service is a topic that this process provides.
+type Service struct {
+	n       *Node
+	topic   string
+	handler Handler
+	msg     *bhomev1.RegisterRPC
+	inbox   *shmio.Inbox
+	slots   slots
+	ctx     context.Context // of the handlers
+	cancel  context.CancelFunc
+	work    chan *job
+	wg      sync.WaitGroup
+	closed  atomic.Bool
+	served  atomic.Uint64
+
+	mu     sync.Mutex
+	routes map[uint64]*inRoute
+	jobs   map[jobKey]*job // waiting or in hand
+}
+
+type jobKey struct {
+	session uint64
+	corr    uint64
+}
+
+// job is one request, from the queue to its reply.
+type job struct {
+	key    jobKey
+	m      Message
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+}
+
+// Serve provides topic, an exact one. It returns once clients can find it; Close ends it.
+func (n *Node) Serve(ctx context.Context, topic string, h Handler, opts ...ServeOption) (*Service, error) {
+	if err := wire.ValidateTopic(topic); err != nil {
+		return nil, fmt.Errorf("serve: %w", err)
+	}
+	o := serveOptions{workers: 1, depth: DefaultServeDepth, wait: n.cfg.Wait}
+	for _, f := range opts {
+		f(&o)
+	}
+	if h == nil || o.workers < 1 || o.workers > 1024 || o.depth < 1 || o.depth > 4096 {
+		return nil, fmt.Errorf("serve %q: %w: it needs a handler, 1 to 1024 workers (%d) and a depth of 1 to 4096 (%d)", topic, ErrInvalid, o.workers, o.depth)
+	}
+	s := &Service{n: n, topic: topic, handler: h, inbox: shmio.NewInbox(o.wait), work: make(chan *job, o.workers),
+		routes: map[uint64]*inRoute{}, jobs: map[jobKey]*job{}}
+	s.slots.n = n
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.msg = &bhomev1.RegisterRPC{Service: n.sinkSeq.Add(1), Topic: topic, Depth: uint32(o.depth), Hold: uint32(o.depth)}
+	if err := n.addSink(s.msg.Service, s); err != nil {
+		return nil, fmt.Errorf("serve %q: %w", topic, err)
+	}
+	s.wg.Go(s.receive)
+	for range o.workers {
+		s.wg.Go(s.worker)
+	}
+	lk, err := n.awaitLink(ctx)
+	if err == nil {
+		err = lk.callInto(ctx, upBus, wire.SocketServer, bhomev1.MsgType_MSG_TYPE_REGISTER_RPC, s.msg, &bhomev1.CommonReply{}, topic)
+	}
+	if err != nil {
+		s.shut()
+		return nil, fmt.Errorf("serve %q: %w", topic, err)
+	}
+	return s, nil
+}
+
+// Topic is what is served.
+func (s *Service) Topic() string { return s.topic }
+
+// Served counts the requests answered.
+func (s *Service) Served() uint64 { return s.served.Load() }
+
+// receive takes requests and cancellations from the queue, in order, and hands them to the workers.
+func (s *Service) receive() {
+	defer close(s.work)
+	for {
+		sl := s.slots.get()
+		rd, err := s.inbox.Receive(s.ctx, &sl.rec)
+		if err != nil {
+			s.slots.put(sl)
+			if rd == nil {
+				return // closed
+			}
+			rd.Tag().(*inRoute).spoiled(err)
+			continue
+		}
+		r := rd.Tag().(*inRoute)
+		err = r.resolve(&sl.rec, &sl.m)
+		if r.ending.Load() {
+			r.drained()
+		}
+		if err != nil {
+			s.slots.put(sl)
+			s.n.badWord("a request of "+r.peer.name, err)
+			continue
+		}
+		key := jobKey{r.peer.session, sl.m.corr}
+		sl.route, sl.topic = r, s.topic
+		switch sl.m.kind {
+		case wire.KindRequest:
+			j := &job{key: key, m: sl.message()}
+			j.ctx, j.cancel = context.WithCancelCause(s.ctx)
+			s.mu.Lock()
+			s.jobs[key] = j
+			s.mu.Unlock()
+			select {
+			case s.work <- j:
+			case <-s.ctx.Done():
+				s.finish(j)
+			}
+		case wire.KindCancel:
+			s.cancelJob(key, ErrCancelled)
+			sl.discard()
+		default:
+			s.n.badWord("a request of "+r.peer.name, fmt.Errorf("%w: message kind %d", wire.ErrBadHeader, sl.m.kind))
+			sl.discard()
+		}
+	}
+}
+
+// discard gives a slot back whose message nobody got.
+func (sl *slot) discard() {
+	if sl.m.block {
+		sl.route.giveBack(sl.rec.Seq)
+	}
+	sl.owner.put(sl)
+}
+
+func (s *Service) cancelJob(key jobKey, why error) {
+	s.mu.Lock()
+	j := s.jobs[key]
+	s.mu.Unlock()
+	if j != nil {
+		j.cancel(why)
+	}
+}
+
+func (s *Service) finish(j *job) {
+	j.cancel(nil)
+	s.mu.Lock()
+	if s.jobs[j.key] == j {
+		delete(s.jobs, j.key)
+	}
+	s.mu.Unlock()
+	_ = j.m.Release() // ours alone: it can't have been released
+}
+
+func (s *Service) worker() {
+	for j := range s.work {
+		s.handle(j)
+	}
+}
+
+func (s *Service) handle(j *job) {
+	defer s.finish(j)
+	var out []byte
+	err := context.Cause(j.ctx) // cancelled while it waited
+	if err == nil {
+		out, err = s.invoke(j)
+	}
+	s.served.Add(1)
+	kind := wire.KindReply
+	if err != nil {
+		kind, out = wire.KindErrorReply, s.errorReply(j, err)
+	}
+	if err := s.n.replyTo(j.key, kind, out); err != nil {
+		s.n.log.Debug("a reply was not sent", "service", s.topic, "client", j.m.Publisher(), "error", err)
+	}
+}
+
+// invoke runs the handler; a panic becomes an error with its stack in the log.
+func (s *Service) invoke(j *job) (out []byte, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.n.log.Error("a handler panicked", "service", s.topic, "panic", p, "stack", string(debug.Stack()))
+			err = &HandlerError{Topic: s.topic, Message: fmt.Sprint(p), Panic: true}
+		}
+	}()
+	return s.handler(j.ctx, &Request{m: j.m})
+}
+
+// maxErrorText bounds what of a handler's error travels.
+const maxErrorText = 4 << 10
+
+func (s *Service) errorReply(j *job, err error) []byte {
+	m := &bhomev1.ErrorMsg{Code: bhomev1.ErrorCode_ERROR_CODE_HANDLER, Message: err.Error()}
+	var he *HandlerError
+	switch {
+	case errors.As(err, &he) && he.Panic:
+		m.Code, m.Message = bhomev1.ErrorCode_ERROR_CODE_HANDLER_PANIC, he.Message
+	case errors.Is(context.Cause(j.ctx), ErrCancelled):
+		m.Code = bhomev1.ErrorCode_ERROR_CODE_CANCELLED
+	}
+	if len(m.Message) > maxErrorText {
+		m.Message = m.Message[:maxErrorText]
+	}
+	m.Message = validText(m.Message)
+	b, err := proto.Marshal(m)
+	if err != nil {
+		return nil // the caller learns at least that it failed
+	}
+	return b
+}
+
+// replyTo sends an answer to a request's caller. If there is no room it waits in the route's pending list.
+func (n *Node) replyTo(to jobKey, kind wire.Kind, payload []byte) error {
+	session := to.session
+	find := func() *outRoute {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		return n.replyRoutes[session]
+	}
+	o := find()
+	if o == nil {
+		// The client's route came to us before our route to it: that is on the socket.
+		if err := n.awaitSocket(func() bool { o = find(); return o != nil }, errRouteOver); err != nil {
+			return err
+		}
+	}
+	m, err := n.dataMessage(context.Background(), payload, o.inline, wire.SocketServer, wire.Header{Kind: kind, ID: to.corr})
+	if err != nil {
+		return err
+	}
+	o.pending.send(m, nil)
+	return nil
+}
+
+// dataMessage makes what carries payload: inline if it fits, else a block whose one reference is the caller's. Of h it
+// takes kind, id (the correlation id) and topic.
+func (n *Node) dataMessage(ctx context.Context, payload []byte, inline int, socket wire.Socket, h wire.Header) (message, error) {
+	now := shmio.CoarseNow()
+	if len(payload)+8 <= inline {
+		return message{payload: payload, in: wire.Inline{Len: len(payload), Kind: h.Kind, Topic: h.Topic, Stamp: uint32(now / 1e6), HasCorr: true, Corr: h.ID}}, nil
+	}
+	class, err := n.classOf(len(payload))
+	if err != nil {
+		return message{}, err
+	}
+	b, err := n.mag.get(ctx, class, socket)
+	if err != nil {
+		return message{}, fmt.Errorf("a block for %d bytes: %w", len(payload), err)
+	}
+	b.refs.Store(1)
+	b.size = len(payload)
+	copy(b.mem[wire.HeaderSize:], payload)
+	h.Size, h.Stamp, h.Publisher, h.Socket = uint32(len(payload)), now, n.publisherID(), uint8(socket)
+	b.putHeader(h)
+	return message{b: b}, nil
+}
+
+// Close ends the service: no new requests; those in hand see their context end and are answered.
+func (s *Service) Close(ctx context.Context) error {
+	if s.closed.Load() {
+		return nil
+	}
+	var err error
+	if lk := s.n.link.Load(); lk != nil {
+		err = lk.callInto(ctx, upBus, wire.SocketServer, bhomev1.MsgType_MSG_TYPE_UNREGISTER_RPC,
+			&bhomev1.UnregisterRPC{Service: s.msg.GetService()}, &bhomev1.CommonReply{}, s.topic)
+		if errors.Is(err, ErrDisconnected) {
+			err = nil
+		}
+	}
+	s.shut()
+	if err != nil {
+		return fmt.Errorf("stop serving %q: %w", s.topic, err)
+	}
+	return nil
+}
+
+// shut is Close within this process. It waits for the handlers.
+func (s *Service) shut() {
+	if !s.closed.CompareAndSwap(false, true) {
+		return
+	}
+	s.n.removeSink(s.msg.GetService())
+	s.cancel()
+	s.inbox.Close()
+	s.wg.Wait()
+	s.mu.Lock()
+	routes := make([]*inRoute, 0, len(s.routes))
+	for _, r := range s.routes {
+		routes = append(routes, r)
+	}
+	s.mu.Unlock()
+	for _, r := range routes {
+		r.abandon()
+	}
+}
+
+func (s *Service) queue() *shmio.Inbox { return s.inbox }
+
+// refused answers a request that came when nobody takes requests any more.
+func (s *Service) refused(r *inRoute, m *received) {
+	if m.kind != wire.KindRequest {
+		return
+	}
+	b, err := proto.Marshal(&bhomev1.ErrorMsg{Code: bhomev1.ErrorCode_ERROR_CODE_NO_PROVIDER, Message: "the service was closed before it took the request"})
+	if err == nil {
+		err = s.n.replyTo(jobKey{r.peer.session, m.corr}, wire.KindErrorReply, b)
+	}
+	if err != nil {
+		s.n.log.Debug("a refusal was not sent", "service", s.topic, "client", r.peer.name, "error", err)
+	}
+}
+
+func (s *Service) routeAdded(r *inRoute) {
+	s.mu.Lock()
+	s.routes[r.id] = r
+	s.mu.Unlock()
+	if s.closed.Load() {
+		r.abandon()
+	}
+}
+
+// routeOver hears that a client is gone: its requests in hand are cancelled.
+func (s *Service) routeOver(r *inRoute) {
+	s.mu.Lock()
+	if s.routes[r.id] == r {
+		delete(s.routes, r.id)
+	}
+	var jobs []*job
+	if r.gone.Load() {
+		for k, j := range s.jobs {
+			if k.session == r.peer.session {
+				jobs = append(jobs, j)
+			}
+		}
+	}
+	s.mu.Unlock()
+	for _, j := range jobs {
+		j.cancel(fmt.Errorf("%w: the caller is gone", ErrCancelled))
+	}
+}

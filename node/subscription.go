@@ -1,0 +1,307 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
+	"github.com/bhome-bus/bhome/shmio"
+	"github.com/bhome-bus/bhome/wire"
+)
+
+// Defaults of a subscription.
+const (
+	DefaultDepth = 64
+	DefaultHold  = 64
+)
+
+// Policy says what happens to messages for a subscriber whose queue is full.
+type Policy = shmio.Policy
+
+// The policies. Block waits only where the publisher consents (AllowBlock).
+const (
+	DropOldest = shmio.DropOldest
+	DropNewest = shmio.DropNewest
+	Block      = shmio.BlockOnFull
+)
+
+// SubOption changes how a subscription receives.
+type SubOption func(*subOptions)
+
+type subOptions struct {
+	msg  bhomev1.Subscribe
+	wait shmio.WaitStrategy
+}
+
+// Depth is how many messages of each publisher may wait unread: 1 to 65,536; DefaultDepth.
+func Depth(n int) SubOption { return func(o *subOptions) { o.msg.Depth = uint32(max(n, 0)) } }
+
+// Hold is how many messages of each publisher may be taken and not yet released: 1 to 65,536; DefaultHold. Nothing more
+// is received from a publisher of whose messages so many are held.
+func Hold(n int) SubOption { return func(o *subOptions) { o.msg.Hold = uint32(max(n, 0)) } }
+
+// OnFull is what happens when Depth messages wait; DropOldest by default.
+func OnFull(p Policy) SubOption { return func(o *subOptions) { o.msg.OnFull = bhomev1.Policy(p) } }
+
+// Expiry drops messages that are older than d when they would be received; 0: none.
+func Expiry(d time.Duration) SubOption { return func(o *subOptions) { o.msg.ExpiryNs = int64(d) } }
+
+// Quota is how many bytes of each publisher's memory this subscription may hold, unread and unreleased; 0: the bus's
+// default. One message may be larger.
+func Quota(bytes uint64) SubOption { return func(o *subOptions) { o.msg.Quota = bytes } }
+
+// History asks each publisher that keeps some (Keep) for its last messages first.
+func History() SubOption { return func(o *subOptions) { o.msg.History = true } }
+
+// Wait is how Receive waits; the node's strategy by default.
+func Wait(s shmio.WaitStrategy) SubOption { return func(o *subOptions) { o.wait = s } }
+
+// Subscription receives what is published on the topics that its pattern matches.
+type Subscription struct {
+	n       *Node
+	msg     *bhomev1.Subscribe
+	inbox   *shmio.Inbox
+	slots   slots
+	expired atomic.Uint64
+	taken   atomic.Uint64
+	closed  atomic.Bool
+
+	mu     sync.Mutex
+	routes map[uint64]*inRoute
+	past   uint64 // drops of routes that are over
+}
+
+// Subscribe receives all that is published on topics that match pattern: exact, `a.` and `a.>` (all below), `*` for one
+// token. Everything published after it returned arrives, as far as depth and policy allow. Close it when done.
+func (n *Node) Subscribe(ctx context.Context, pattern string, opts ...SubOption) (*Subscription, error) {
+	if err := wire.ValidatePattern(pattern); err != nil {
+		return nil, fmt.Errorf("subscribe: %w", err)
+	}
+	o := subOptions{wait: n.cfg.Wait}
+	o.msg.Depth, o.msg.Hold = DefaultDepth, DefaultHold
+	for _, f := range opts {
+		f(&o)
+	}
+	if o.msg.Depth < 1 || o.msg.Depth > 65536 || o.msg.Hold < 1 || o.msg.Hold > 65536 {
+		return nil, fmt.Errorf("subscribe to %q: %w: depth %d and hold %d must be 1 to 65536", pattern, ErrInvalid, o.msg.Depth, o.msg.Hold)
+	}
+	if o.msg.OnFull < 0 || o.msg.OnFull > 2 || o.msg.ExpiryNs < 0 {
+		return nil, fmt.Errorf("subscribe to %q: %w: policy %d, expiry %d ns", pattern, ErrInvalid, o.msg.OnFull, o.msg.ExpiryNs)
+	}
+	s := &Subscription{n: n, inbox: shmio.NewInbox(o.wait), routes: map[uint64]*inRoute{}}
+	s.msg = &bhomev1.Subscribe{Subscription: n.sinkSeq.Add(1), Pattern: pattern, Depth: o.msg.Depth, Hold: o.msg.Hold,
+		OnFull: o.msg.OnFull, Quota: o.msg.Quota, ExpiryNs: o.msg.ExpiryNs, History: o.msg.History}
+	s.slots.n = n
+	if err := n.addSink(s.msg.Subscription, s); err != nil {
+		return nil, fmt.Errorf("subscribe to %q: %w", pattern, err)
+	}
+	lk, err := n.awaitLink(ctx)
+	if err == nil {
+		err = lk.callInto(ctx, upBus, wire.SocketSub, bhomev1.MsgType_MSG_TYPE_SUBSCRIBE, s.msg, &bhomev1.CommonReply{}, pattern)
+	}
+	if err != nil {
+		s.shut()
+		return nil, fmt.Errorf("subscribe to %q: %w", pattern, err)
+	}
+	return s, nil
+}
+
+// Pattern is what was subscribed to.
+func (s *Subscription) Pattern() string { return s.msg.GetPattern() }
+
+// Receive waits for the next message: the caller's, to Release. Several goroutines may receive; each message goes to one.
+func (s *Subscription) Receive(ctx context.Context) (Message, error) {
+	for {
+		sl := s.slots.get()
+		r, err := s.inbox.Receive(ctx, &sl.rec)
+		if m, ok, err := s.took(sl, r, err); ok || err != nil {
+			return m, err
+		}
+	}
+}
+
+// TryReceive is Receive that doesn't wait: false if there is nothing.
+func (s *Subscription) TryReceive() (Message, bool, error) {
+	for {
+		sl := s.slots.get()
+		r, err := s.inbox.TryReceive(&sl.rec)
+		if r == nil && err == nil {
+			s.slots.put(sl)
+			return Message{}, false, nil
+		}
+		if m, ok, err := s.took(sl, r, err); ok || err != nil {
+			return m, ok, err
+		}
+	}
+}
+
+// took makes the message of what the inbox gave; neither ok nor an error: there was nothing for the caller in it.
+func (s *Subscription) took(sl *slot, rd *shmio.Reader, err error) (Message, bool, error) {
+	if err != nil {
+		s.slots.put(sl)
+		if rd != nil { // its sender spoiled it: that is between us and that sender
+			rd.Tag().(*inRoute).spoiled(err)
+			return Message{}, false, nil
+		}
+		if errors.Is(err, shmio.ErrInboxClosed) {
+			err = s.n.whyClosed()
+		}
+		return Message{}, false, fmt.Errorf("receive on %q: %w", s.Pattern(), err)
+	}
+	r := rd.Tag().(*inRoute)
+	err = r.resolve(&sl.rec, &sl.m)
+	if r.ending.Load() {
+		r.drained()
+	}
+	if err != nil {
+		s.slots.put(sl)
+		s.n.badWord("a message of "+r.peer.name, err)
+		return Message{}, false, nil
+	}
+	sl.route = r
+	name, ok := r.topic(sl.m.topicID)
+	if !ok {
+		name, ok = r.awaitTopic(sl.m.topicID)
+	}
+	expired := s.msg.GetExpiryNs() > 0 && ageOf(sl.m.stamp) > time.Duration(s.msg.GetExpiryNs())
+	if !ok || expired {
+		if sl.m.block {
+			r.giveBack(sl.rec.Seq)
+		}
+		s.slots.put(sl)
+		if expired {
+			s.expired.Add(1)
+		} else {
+			s.n.badWord("a message of "+r.peer.name, fmt.Errorf("%w: topic id %d is not its route's", wire.ErrBadHeader, sl.m.topicID))
+		}
+		return Message{}, false, nil
+	}
+	sl.topic = name
+	s.taken.Add(1)
+	return sl.message(), true, nil
+}
+
+// awaitTopic looks for a topic that the writer has heard of before us.
+func (r *inRoute) awaitTopic(id uint32) (name string, ok bool) {
+	// An error only says that it did not come.
+	_ = r.n.awaitSocket(func() bool { name, ok = r.topic(id); return ok }, nil)
+	return name, ok
+}
+
+// spoiled ends a route whose sender writes rubbish into it.
+func (r *inRoute) spoiled(err error) {
+	r.n.badWord("the queue of "+r.peer.name, err)
+	r.gone.Store(true)
+	r.done.Store(true)
+	r.sink.routeOver(r)
+	go r.n.cut(r.id, err)
+}
+
+// Messages receives until ctx ends or the subscription is closed; Err then says which. The caller releases each message.
+func (s *Subscription) Messages(ctx context.Context) iter.Seq[Message] {
+	return func(yield func(Message) bool) {
+		for {
+			m, err := s.Receive(ctx)
+			if err != nil || !yield(m) {
+				return
+			}
+		}
+	}
+}
+
+// Err says why nothing more is received: nil while open, ErrClosed after Close, or what ended the node.
+func (s *Subscription) Err() error {
+	if err := s.n.Err(); err != nil {
+		return err
+	}
+	if s.closed.Load() {
+		return ErrClosed
+	}
+	return nil
+}
+
+// SubStats is what a subscription has counted.
+type SubStats struct {
+	Received   uint64 // by Receive
+	Dropped    uint64 // by policy, at the publishers: their word
+	Expired    uint64 // older than Expiry
+	Unread     uint64 // waiting
+	Held       uint64 // received and not released
+	Publishers int    // processes with a route to here
+}
+
+// Stats counts now.
+func (s *Subscription) Stats() SubStats {
+	st := SubStats{Received: s.taken.Load(), Expired: s.expired.Load(), Held: uint64(max(s.slots.out.Load(), 0))}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st.Publishers, st.Dropped = len(s.routes), s.past
+	for _, r := range s.routes {
+		st.Unread += r.r.UnreadMessages()
+		st.Dropped += r.r.Dropped()
+	}
+	return st
+}
+
+// Close ends the subscription. Messages held stay valid until they are released.
+func (s *Subscription) Close(ctx context.Context) error {
+	if !s.shut() {
+		return nil
+	}
+	lk := s.n.link.Load()
+	if lk == nil {
+		return nil // the next center never hears of it
+	}
+	err := lk.callInto(ctx, upBus, wire.SocketSub, bhomev1.MsgType_MSG_TYPE_UNSUBSCRIBE,
+		&bhomev1.Unsubscribe{Subscription: s.msg.GetSubscription()}, &bhomev1.CommonReply{}, s.Pattern())
+	if err != nil && !errors.Is(err, ErrDisconnected) {
+		return fmt.Errorf("unsubscribe from %q: %w", s.Pattern(), err)
+	}
+	return nil
+}
+
+// shut is Close within this process; false if it was closed.
+func (s *Subscription) shut() bool {
+	if !s.closed.CompareAndSwap(false, true) {
+		return false
+	}
+	s.n.removeSink(s.msg.GetSubscription())
+	s.inbox.Close()
+	s.mu.Lock()
+	routes := make([]*inRoute, 0, len(s.routes))
+	for _, r := range s.routes {
+		routes = append(routes, r)
+	}
+	s.mu.Unlock()
+	for _, r := range routes {
+		r.abandon()
+	}
+	return true
+}
+
+func (s *Subscription) queue() *shmio.Inbox { return s.inbox }
+
+func (s *Subscription) refused(*inRoute, *received) {}
+
+func (s *Subscription) routeAdded(r *inRoute) {
+	s.mu.Lock()
+	s.routes[r.id] = r
+	s.mu.Unlock()
+	if s.closed.Load() { // shut may have missed it
+		r.abandon()
+	}
+}
+
+func (s *Subscription) routeOver(r *inRoute) {
+	s.mu.Lock()
+	if s.routes[r.id] == r {
+		delete(s.routes, r.id)
+		s.past += r.r.Dropped()
+	}
+	s.mu.Unlock()
+}

@@ -1,0 +1,55 @@
+package shmio
+
+import (
+	"sync/atomic"
+
+	"github.com/bhome-bus/bhome/wire"
+)
+
+// writer is the peer's half, nil before Join.
+func (r *Reader) writer() *writerHalf {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.peer
+}
+
+// Dropped is how many messages the writer says to have dropped by policy.
+func (r *Reader) Dropped() uint64 {
+	p := r.writer()
+	if p == nil {
+		return 0
+	}
+	return atomic.LoadUint64(&p.dropped)
+}
+
+// WriterClosed reports whether the writer has let go of its half: it sends no more, and reads no more returns. True
+// before Join.
+func (r *Reader) WriterClosed() bool {
+	p := r.writer()
+	return p == nil || p.routeID.Load() != r.id // pairs with Writer.Close
+}
+
+// UnreadMessages counts the messages that wait, by walking the ring: for inspection, not for the way of a message. While
+// the ends are at work it may be off by what moves.
+func (r *Reader) UnreadMessages() (n uint64) {
+	slots := r.Unread()
+	r.mu.Lock()
+	ring := r.ring
+	r.mu.Unlock()
+	p := r.writer()
+	if p == nil {
+		return 0
+	}
+	for c := p.tail.Load() - slots; slots > 0; n++ {
+		took := uint64(1)
+		if w := wire.Word(atomic.LoadUint64(&ring[c&uint64(len(ring)-1)])); w.IsCommand() && w.Cmd() == wire.CmdInline {
+			if k, err := wire.DecodeInlineHead(w); err == nil {
+				took = uint64(k)
+			}
+		}
+		took = min(took, slots)
+		slots -= took
+		c += took
+	}
+	return n
+}
