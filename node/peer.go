@@ -118,9 +118,9 @@ func (n *Node) onRoutePeer(m *bhomev1.RoutePeer, in *descriptors) error {
 		}
 	}
 	switch {
-	case r != nil && r.peer == p:
+	case m.GetRole() == bhomev1.Role_ROLE_READER && r != nil && r.peer == p:
 		return r.join(m.GetHalf())
-	case o != nil && o.peer == p:
+	case m.GetRole() == bhomev1.Role_ROLE_WRITER && o != nil && o.peer == p:
 		return o.join(m.GetHalf())
 	}
 	return nil
@@ -136,6 +136,12 @@ func (p *peer) addSegment(ref *bhomev1.SegmentRef, fd *shmio.FD) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if kind == shmio.KindData {
+		for _, have := range p.space.Segments() {
+			if have.Base() == seg.Base() && have.Generation() == seg.Generation() {
+				seg.Close() // a center that came after the one that told us can't know that we have it
+				return nil
+			}
+		}
 		if err := p.space.Add(seg); err != nil {
 			seg.Close()
 			return fmt.Errorf("data segment %d of %q: %w", ref.GetNumber(), p.name, err)

@@ -84,7 +84,7 @@ func (n *Node) openIn(lk *link, m *bhomev1.RouteOpen, spec shmio.RouteSpec) erro
 	r.peer.mu.Unlock()
 	n.mu.Unlock()
 	r.sink.routeAdded(r)
-	return n.tellHalf(lk, r.id, h, r.peer)
+	return n.tellHalf(lk, r.id, bhomev1.Role_ROLE_READER, h, r.peer)
 }
 
 // queuedSink is a sink with an inbox of its own: a subscription or a service.

@@ -70,12 +70,12 @@ func (n *Node) cutHalf(lk *link, size uint64) (half, error) {
 }
 
 // tellHalf answers RouteOpen: where our half is, and our bell if this is the first route with that peer.
-func (n *Node) tellHalf(lk *link, route uint64, h half, p *peer) error {
+func (n *Node) tellHalf(lk *link, route uint64, role bhomev1.Role, h half, p *peer) error {
 	bell, err := p.newBell()
 	if err != nil {
 		return err
 	}
-	msg := &bhomev1.RouteHalf{Route: route, Half: h.proto(), HasBell: bell != nil}
+	msg := &bhomev1.RouteHalf{Route: route, Role: role, Half: h.proto(), HasBell: bell != nil}
 	if bell == nil {
 		return lk.sendSocket(bhomev1.MsgType_MSG_TYPE_ROUTE_HALF, msg)
 	}
@@ -112,7 +112,7 @@ func (n *Node) openOut(lk *link, m *bhomev1.RouteOpen, spec shmio.RouteSpec) err
 	n.addTopics(o, m.GetTopics())
 	n.mu.Unlock()
 	n.giveHistory(o)
-	return n.tellHalf(lk, o.id, h, o.peer)
+	return n.tellHalf(lk, o.id, bhomev1.Role_ROLE_WRITER, h, o.peer)
 }
 
 // addTopics lets the publishers (or clients) of these topics send on o; n.mu is held.

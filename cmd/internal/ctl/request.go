@@ -12,7 +12,6 @@ import (
 
 	"github.com/bhome-bus/bhome/cmd/internal/exitcode"
 	"github.com/bhome-bus/bhome/cmd/internal/listing"
-	"github.com/bhome-bus/bhome/node"
 )
 
 // requestOptions are the flags of request.

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/bhome-bus/bhome/cmd/internal/exitcode"
+	"github.com/bhome-bus/bhome/cmd/internal/logging"
 	"github.com/bhome-bus/bhome/cmd/internal/version"
 )
 
@@ -25,22 +26,21 @@ type Env struct {
 
 // Main parses env.Args, runs the daemon until ctx is done, reports an error on env.Stderr and returns the exit status.
 func Main(ctx context.Context, env Env) int {
-	ran := false
-	cmd := command(env, &ran)
-	err := cmd.ExecuteContext(ctx)
-	if err == nil {
+	cfg, ran := Default(), false
+	err := command(env, &cfg, &ran).ExecuteContext(ctx)
+	switch {
+	case err == nil:
 		return exitcode.OK
-	}
-	fmt.Fprintf(env.Stderr, "bhomed: %v\n", err)
-	if !ran {
-		fmt.Fprintln(env.Stderr, "See 'bhomed --help'.")
+	case !ran: // what was typed is wrong, or the file
+		fmt.Fprintf(env.Stderr, "bhomed: %v\nSee 'bhomed --help'.\n", err)
 		return exitcode.Usage
+	default: // from here on all that is said is the log's
+		cfg.logger(env).Fatal(err.Error())
+		return exitcode.Of(err)
 	}
-	return exitcode.Of(err)
 }
 
-func command(env Env, ran *bool) *cobra.Command {
-	cfg := Default()
+func command(env Env, cfg *Config, ran *bool) *cobra.Command {
 	var file string
 	var check, show bool
 	cmd := &cobra.Command{
@@ -58,19 +58,19 @@ It ends cleanly on SIGTERM and SIGINT; what processes have established goes on w
 		Args:          cobra.NoArgs,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		PreRun:        func(*cobra.Command, []string) { *ran = true },
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := merge(cmd.Flags(), &cfg, file); err != nil {
-				return exitcode.With(exitcode.Usage, err)
+			if err := merge(cmd.Flags(), cfg, file); err != nil {
+				return err
 			}
+			*ran = true
 			if show {
-				return toml.NewEncoder(env.Stdout).Encode(cfg)
+				return toml.NewEncoder(env.Stdout).Encode(*cfg)
 			}
 			if check {
 				fmt.Fprintln(env.Stdout, "configuration ok")
 				return nil
 			}
-			return env.Run(cmd.Context(), cfg, env)
+			return env.Run(cmd.Context(), *cfg, env)
 		},
 	}
 	cmd.SetArgs(env.Args)
@@ -118,4 +118,8 @@ func merge(flags *pflag.FlagSet, cfg *Config, file string) error {
 		}
 	}
 	return cfg.Validate()
+}
+
+func (c Config) logger(env Env) *logging.Logger {
+	return logging.New(logging.Options{Name: "bhomed", Level: c.Log.Level, JSON: c.Log.JSON, Output: env.Stderr, Color: env.Color})
 }

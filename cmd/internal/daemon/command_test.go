@@ -3,6 +3,7 @@ package daemon
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -82,8 +83,16 @@ func TestUsageErrors(t *testing.T) {
 
 func TestRunErrorIsReported(t *testing.T) {
 	code, _, _, stderr := run(t, errors.New("bus is served by process 7"))
-	if code != exitcode.Error || !strings.Contains(stderr, "bhomed: bus is served by process 7") || strings.Contains(stderr, "--help") {
+	if code != exitcode.Error || !strings.Contains(stderr, "[FATAL] bhomed: bus is served by process 7") || strings.Contains(stderr, "--help") {
 		t.Errorf("status %d, %q", code, stderr)
+	}
+}
+
+func TestRunErrorIsJSONWithJSONLogs(t *testing.T) {
+	_, _, _, stderr := run(t, errors.New("no"), "--log-json", "--log-level=fatal")
+	var line map[string]any
+	if err := json.Unmarshal([]byte(stderr), &line); err != nil || line["@level"] != "fatal" || line["@message"] != "no" {
+		t.Errorf("%v: %s", err, stderr)
 	}
 }
 

@@ -3233,6 +3233,7 @@ type RouteHalf struct {
 	Half          *Half                  `protobuf:"bytes,2,opt,name=half,proto3" json:"half,omitempty"`
 	HasBell       bool                   `protobuf:"varint,3,opt,name=has_bell,json=hasBell,proto3" json:"has_bell,omitempty"`
 	Errmsg        *ErrorMsg              `protobuf:"bytes,4,opt,name=errmsg,proto3" json:"errmsg,omitempty"`
+	Role          Role                   `protobuf:"varint,5,opt,name=role,proto3,enum=bhome.v1.Role" json:"role,omitempty"` // which end this is: a process may have routes to itself
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3293,6 +3294,13 @@ func (x *RouteHalf) GetErrmsg() *ErrorMsg {
 		return x.Errmsg
 	}
 	return nil
+}
+
+func (x *RouteHalf) GetRole() Role {
+	if x != nil {
+		return x.Role
+	}
+	return Role_ROLE_UNSPECIFIED
 }
 
 type SegmentRef struct {
@@ -3371,6 +3379,7 @@ type RoutePeer struct {
 	Segments      []*SegmentRef          `protobuf:"bytes,4,rep,name=segments,proto3" json:"segments,omitempty"`
 	HasBell       bool                   `protobuf:"varint,5,opt,name=has_bell,json=hasBell,proto3" json:"has_bell,omitempty"`
 	HasPidfd      bool                   `protobuf:"varint,6,opt,name=has_pidfd,json=hasPidfd,proto3" json:"has_pidfd,omitempty"`
+	Role          Role                   `protobuf:"varint,7,opt,name=role,proto3,enum=bhome.v1.Role" json:"role,omitempty"` // of the end that is told
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3445,6 +3454,13 @@ func (x *RoutePeer) GetHasPidfd() bool {
 		return x.HasPidfd
 	}
 	return false
+}
+
+func (x *RoutePeer) GetRole() Role {
+	if x != nil {
+		return x.Role
+	}
+	return Role_ROLE_UNSPECIFIED
 }
 
 type RouteClose struct {
@@ -4420,12 +4436,13 @@ const file_bhome_v1_bhome_proto_rawDesc = "" +
 	"\texpiry_ns\x18\r \x01(\x03R\bexpiryNs\x12\x18\n" +
 	"\ahistory\x18\x0e \x01(\bR\ahistory\x12)\n" +
 	"\x06topics\x18\x0f \x03(\v2\x11.bhome.v1.TopicIDR\x06topics\x12\"\n" +
-	"\fsubscription\x18\x10 \x01(\x04R\fsubscription\"\x8c\x01\n" +
+	"\fsubscription\x18\x10 \x01(\x04R\fsubscription\"\xb0\x01\n" +
 	"\tRouteHalf\x12\x14\n" +
 	"\x05route\x18\x01 \x01(\x04R\x05route\x12\"\n" +
 	"\x04half\x18\x02 \x01(\v2\x0e.bhome.v1.HalfR\x04half\x12\x19\n" +
 	"\bhas_bell\x18\x03 \x01(\bR\ahasBell\x12*\n" +
-	"\x06errmsg\x18\x04 \x01(\v2\x12.bhome.v1.ErrorMsgR\x06errmsg\"l\n" +
+	"\x06errmsg\x18\x04 \x01(\v2\x12.bhome.v1.ErrorMsgR\x06errmsg\x12\"\n" +
+	"\x04role\x18\x05 \x01(\x0e2\x0e.bhome.v1.RoleR\x04role\"l\n" +
 	"\n" +
 	"SegmentRef\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\rR\x06number\x12\x12\n" +
@@ -4433,14 +4450,15 @@ const file_bhome_v1_bhome_proto_rawDesc = "" +
 	"\x04base\x18\x03 \x01(\rR\x04base\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x04 \x01(\rR\n" +
-	"generation\"\xd2\x01\n" +
+	"generation\"\xf6\x01\n" +
 	"\tRoutePeer\x12\x14\n" +
 	"\x05route\x18\x01 \x01(\x04R\x05route\x12!\n" +
 	"\fpeer_session\x18\x02 \x01(\x04R\vpeerSession\x12\"\n" +
 	"\x04half\x18\x03 \x01(\v2\x0e.bhome.v1.HalfR\x04half\x120\n" +
 	"\bsegments\x18\x04 \x03(\v2\x14.bhome.v1.SegmentRefR\bsegments\x12\x19\n" +
 	"\bhas_bell\x18\x05 \x01(\bR\ahasBell\x12\x1b\n" +
-	"\thas_pidfd\x18\x06 \x01(\bR\bhasPidfd\"y\n" +
+	"\thas_pidfd\x18\x06 \x01(\bR\bhasPidfd\x12\"\n" +
+	"\x04role\x18\a \x01(\x0e2\x0e.bhome.v1.RoleR\x04role\"y\n" +
 	"\n" +
 	"RouteClose\x12\x14\n" +
 	"\x05route\x18\x01 \x01(\x04R\x05route\x12\x1e\n" +
@@ -4689,23 +4707,25 @@ var file_bhome_v1_bhome_proto_depIdxs = []int32{
 	43, // 28: bhome.v1.RouteOpen.topics:type_name -> bhome.v1.TopicID
 	39, // 29: bhome.v1.RouteHalf.half:type_name -> bhome.v1.Half
 	5,  // 30: bhome.v1.RouteHalf.errmsg:type_name -> bhome.v1.ErrorMsg
-	39, // 31: bhome.v1.RoutePeer.half:type_name -> bhome.v1.Half
-	46, // 32: bhome.v1.RoutePeer.segments:type_name -> bhome.v1.SegmentRef
-	43, // 33: bhome.v1.RouteTopics.added:type_name -> bhome.v1.TopicID
-	46, // 34: bhome.v1.RouteSegments.added:type_name -> bhome.v1.SegmentRef
-	46, // 35: bhome.v1.RouteSegments.dropped:type_name -> bhome.v1.SegmentRef
-	46, // 36: bhome.v1.SegmentAdd.segment:type_name -> bhome.v1.SegmentRef
-	5,  // 37: bhome.v1.SegmentAdd.errmsg:type_name -> bhome.v1.ErrorMsg
-	46, // 38: bhome.v1.SegmentUnmapped.segment:type_name -> bhome.v1.SegmentRef
-	59, // 39: bhome.v1.Report.grants:type_name -> bhome.v1.Grant
-	60, // 40: bhome.v1.Report.routes:type_name -> bhome.v1.ReportedRoute
-	44, // 41: bhome.v1.ReportedRoute.route:type_name -> bhome.v1.RouteOpen
-	39, // 42: bhome.v1.ReportedRoute.half:type_name -> bhome.v1.Half
-	43, // [43:43] is the sub-list for method output_type
-	43, // [43:43] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	3,  // 31: bhome.v1.RouteHalf.role:type_name -> bhome.v1.Role
+	39, // 32: bhome.v1.RoutePeer.half:type_name -> bhome.v1.Half
+	46, // 33: bhome.v1.RoutePeer.segments:type_name -> bhome.v1.SegmentRef
+	3,  // 34: bhome.v1.RoutePeer.role:type_name -> bhome.v1.Role
+	43, // 35: bhome.v1.RouteTopics.added:type_name -> bhome.v1.TopicID
+	46, // 36: bhome.v1.RouteSegments.added:type_name -> bhome.v1.SegmentRef
+	46, // 37: bhome.v1.RouteSegments.dropped:type_name -> bhome.v1.SegmentRef
+	46, // 38: bhome.v1.SegmentAdd.segment:type_name -> bhome.v1.SegmentRef
+	5,  // 39: bhome.v1.SegmentAdd.errmsg:type_name -> bhome.v1.ErrorMsg
+	46, // 40: bhome.v1.SegmentUnmapped.segment:type_name -> bhome.v1.SegmentRef
+	59, // 41: bhome.v1.Report.grants:type_name -> bhome.v1.Grant
+	60, // 42: bhome.v1.Report.routes:type_name -> bhome.v1.ReportedRoute
+	44, // 43: bhome.v1.ReportedRoute.route:type_name -> bhome.v1.RouteOpen
+	39, // 44: bhome.v1.ReportedRoute.half:type_name -> bhome.v1.Half
+	45, // [45:45] is the sub-list for method output_type
+	45, // [45:45] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_bhome_v1_bhome_proto_init() }
