@@ -77,6 +77,7 @@ func NewReader(mem []byte, spec RouteSpec) (*Reader, error) {
 	h.returnSlots, h.returnOffset = spec.twiceOut(), returnOffset
 	h.head.Store(spec.First)
 	h.claim.Store(spec.First)
+	h.skippedTo.Store(spec.First)
 	r := &Reader{
 		spec: spec, half: h, id: spec.ID, next: spec.First, tail: spec.First,
 		rets: words(mem, returnOffset, uint64(spec.twiceOut())),

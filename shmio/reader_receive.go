@@ -76,7 +76,8 @@ func (r *Reader) starve() bool {
 // claimAndTake is take where the writer may drop what isn't read yet. The claim is stored before dropTo is loaded, the
 // writer stores dropTo before it loads claim: a message that dropTo hasn't passed is safe under the claim.
 func (r *Reader) claimAndTake(rec *Record) (bool, error) {
-	for {
+	const jumps = 64 // an honest writer can overtake the reader that often only while it is kept from running
+	for range jumps {
 		i := r.next
 		r.at("claim")
 		r.half.claim.Store(i + 1)
@@ -90,17 +91,20 @@ func (r *Reader) claimAndTake(rec *Record) (bool, error) {
 		}
 		// Dropped: its slot may be in use for another message, so it isn't looked at, and only its number is known.
 		r.at("tail?")
-		t := r.peer.tail.Load() // never behind dropTo
-		if t-d > uint64(r.spec.Slots) {
-			return false, r.fail("dropTo %#x, tail %#x, %d slots", d, t, r.spec.Slots)
+		t := r.peer.tail.Load() // never behind dropTo, but by now any distance ahead of d
+		if ahead(d, t) {
+			return false, r.fail("dropTo %#x, tail %#x", d, t)
 		}
 		r.skip(i)
+		r.at("skippedTo")
+		r.half.skippedTo.Store(d) // what lies between was not claimed, though later claims lie beyond it
 		r.tail = t
 		r.pass(d)
 		if d == t {
-			return false, nil
+			break
 		}
 	}
+	return false, nil
 }
 
 // take reads the message at next, which lies in slots that the writer leaves alone until head has passed them.

@@ -209,7 +209,8 @@ type readerHalf struct {
 	_            [112]byte
 	head         atomic.Uint64 // pairs with Writer.refresh: slots before it may be reused
 	claim        atomic.Uint64 // pairs with writerHalf.dropTo: each side stores its own, then loads the other's
-	_            [112]byte
+	skippedTo    atomic.Uint64 // pairs with Writer.dropOne: where the last skip went on; stored before head and the next claim
+	_            [104]byte
 	armed        atomic.Uint64 // pairs with writerHalf.tail: store, then load the other's
 	_            [120]byte
 	returnedTail atomic.Uint64 // pairs with Writer.Reclaim

@@ -90,7 +90,7 @@ func TestHalvesAreLaidOutAsTheABISays(t *testing.T) {
 			"joined": 400, "sent": 512, "dropped": 520, "bytesOut": 528, "badReturns": 536,
 		}},
 		{reflect.TypeFor[readerHalf](), 512, map[string]uintptr{
-			"routeID": 0, "returnSlots": 8, "returnOffset": 12, "head": 128, "claim": 136, "armed": 256, "returnedTail": 384,
+			"routeID": 0, "returnSlots": 8, "returnOffset": 12, "head": 128, "claim": 136, "skippedTo": 144, "armed": 256, "returnedTail": 384,
 		}},
 	} {
 		if got := c.typ.Size(); got != c.size {
@@ -183,7 +183,7 @@ func TestRawBytes(t *testing.T) {
 		{"routeID", p.wmem, 0, 0x77}, {"tail", p.wmem, 128, 7}, {"dropTo", p.wmem, 256, 6}, {"joined", p.wmem, 400, 0x77},
 		{"sent", p.wmem, 512, 1}, {"bytesOut", p.wmem, 528, 100}, {"slot", p.wmem, 640 + 8*6, int(blockWord(9))},
 		{"table key", p.wmem, 640 + 64 + 16*6, 7}, {"table word", p.wmem, 640 + 64 + 16*6 + 8, int(blockWord(9))},
-		{"routeID", p.rmem, 0, 0x77}, {"head", p.rmem, 128, 6}, {"claim", p.rmem, 136, 6},
+		{"routeID", p.rmem, 0, 0x77}, {"head", p.rmem, 128, 6}, {"claim", p.rmem, 136, 6}, {"skippedTo", p.rmem, 144, 6},
 	} {
 		if got := u64(c.mem, c.off); got != uint64(c.want) {
 			t.Errorf("%s is %#x, want %#x", c.what, got, c.want)

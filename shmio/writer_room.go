@@ -154,8 +154,13 @@ func (w *Writer) dropOne() {
 	w.half.dropTo.Store(after) // pairs with the load in Reader.take
 	w.at("claim")
 	if w.claimed(i) {
-		w.toLimbo(i, after, block)
-		return
+		w.at("skippedTo?")
+		if !ahead(w.peer.skippedTo.Load(), i) {
+			w.toLimbo(i, after, block)
+			return
+		}
+		// The claim is of a message beyond: the reader skipped this one. As dropTo was not beyond i until now and isn't
+		// beyond the next yet, it can't have read i and then skipped something else.
 	}
 	w.dropped++
 	if !w.pinned {
@@ -176,7 +181,6 @@ func (w *Writer) claimed(i uint64) bool {
 // toLimbo notes that the reader may have message i in hand: its slots stay in use until head has passed it, its block
 // is out until it is returned, and whether it was dropped is known when it is returned.
 func (w *Writer) toLimbo(i, after uint64, block bool) {
-	w.limbo.low = after
 	if block {
 		if at := w.out.find(i); at >= 0 {
 			w.out.entries[at].limbo = true
@@ -188,7 +192,8 @@ func (w *Writer) toLimbo(i, after uint64, block bool) {
 		w.pinned, w.pin, w.limbo.waited = true, i, false
 		w.setFree(i)
 	}
-	w.refresh() // it may be past already
+	w.refresh()         // it may be past already
+	w.limbo.low = after // the returns of what the reader skipped before it came to i are taken now
 }
 
 // awaitPin gives a reader that is just copying a message out the moment that it needs, so that it isn't the newest
