@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/bhome-bus/bhome/cmd/internal/bench"
 	"github.com/bhome-bus/bhome/cmd/internal/child"
+	"github.com/bhome-bus/bhome/cmd/internal/demo"
 	"github.com/bhome-bus/bhome/cmd/internal/exitcode"
 	"github.com/bhome-bus/bhome/cmd/internal/private"
 	"github.com/bhome-bus/bhome/cmd/internal/units"
@@ -131,7 +133,9 @@ func printBench(w io.Writer, r bench.Result) error {
 
 // roles are what this program does as a child of itself, by the name of the hidden command.
 func roles() map[string]child.Role {
-	return bench.Roles()
+	all := bench.Roles()
+	maps.Copy(all, demo.Roles())
+	return all
 }
 
 // launch starts this program again in a role.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/bhome-bus/bhome/cmd/internal/exitcode"
 	"github.com/bhome-bus/bhome/cmd/internal/listing"
+	"github.com/bhome-bus/bhome/cmd/internal/words"
 	"github.com/bhome-bus/bhome/node"
 )
 
@@ -75,28 +76,13 @@ func (o serveOptions) handler() node.Handler {
 		return func(_ context.Context, r *node.Request) ([]byte, error) { return r.Bytes(), nil }
 	case o.wordcount:
 		return func(_ context.Context, r *node.Request) ([]byte, error) {
-			return fmt.Append(nil, countWords(r.Bytes())), nil
+			return fmt.Append(nil, words.Count(r.Bytes())), nil
 		}
 	default:
 		return func(ctx context.Context, r *node.Request) ([]byte, error) {
 			return runCommand(ctx, o.command, r.Topic(), r.Client(), r.Bytes())
 		}
 	}
-}
-
-// countWords counts words as wc -w does in the C locale, without making a slice of them.
-func countWords(b []byte) (words int) {
-	inside := false
-	for _, c := range b {
-		space := c == ' ' || c >= '\t' && c <= '\r'
-		if inside && space {
-			inside = false
-		} else if !inside && !space {
-			inside = true
-			words++
-		}
-	}
-	return words
 }
 
 func (a *app) serve(ctx context.Context, topic string, o serveOptions) (err error) {
