@@ -2,6 +2,9 @@ package wire
 
 import "sort"
 
+// MaxMessage is the largest payload of a message, in bytes: sizes are 32 bits.
+const MaxMessage = 1<<32 - 1
+
 // AllocClasses is how many size classes there are: 8 bits.
 const AllocClasses = 256
 

@@ -8,7 +8,7 @@ package wire
 import "errors"
 
 // ABIVersion is major << 16 | minor; different majors don't talk to each other.
-const ABIVersion uint32 = 1<<16 | 0
+const ABIVersion uint32 = 1 << 16 // 1.0
 
 // What encoding and decoding refuse, for errors.Is.
 var (

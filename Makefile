@@ -1,0 +1,58 @@
+# The two to know: `make demo` shows the bus at work, `make test` is what CI runs. `make help` lists the rest.
+
+GO ?= go
+STATICCHECK ?= $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+FUZZTIME ?= 5s
+DEMOFLAGS ?=
+BENCHFLAGS ?=
+
+# What runs under the race detector: everything that needs no other process. The integration tests start programs that
+# are built without it.
+RACE = ./wire/... ./shmio/... ./actors/... ./node/... ./cmd/internal/...
+
+.DEFAULT_GOAL := build
+.PHONY: build test fmt vet staticcheck race integration demo bench fuzz generate clean help
+
+build: ## build bin/bhomed and bin/bhctl
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/bhomed ./cmd/bhomed
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/bhctl ./cmd/bhctl
+
+test: fmt vet staticcheck race integration ## everything that CI checks
+
+fmt: ## fail if a file isn't as gofmt has it
+	@out="$$(gofmt -l .)" || exit; if [ -n "$$out" ]; then echo "gofmt -w would change:"; echo "$$out"; exit 1; fi
+
+vet: ## go vet, also for the other platforms that must compile
+	$(GO) vet ./...
+	CGO_ENABLED=0 GOARCH=arm64 $(GO) build ./...
+
+staticcheck: ## staticcheck
+	$(STATICCHECK) ./...
+
+race: ## the unit tests, under the race detector
+	CGO_ENABLED=1 $(GO) test -race -count=1 $(RACE)
+
+integration: build ## all tests, those across real processes included
+	$(GO) test -count=1 ./...
+
+demo: build ## stream a source tree through a private bus, kill processes on the way, check everything
+	bin/bhctl demo $(DEMOFLAGS)
+
+bench: build ## measure the bus, a Unix socket and the bare queue side by side
+	bin/bhctl bench suite $(BENCHFLAGS)
+
+fuzz: ## run each fuzz test for FUZZTIME
+	@set -e; for pkg in $$($(GO) list ./...); do \
+		for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+			echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg; \
+		done; \
+	done
+
+generate: ## make the generated code anew
+	$(GO) generate ./...
+
+clean: ## remove what the build made
+	rm -rf bin
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
