@@ -4,21 +4,22 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"path/filepath"
-	"strconv"
+	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
 
-const (
-	bellPipeSize = 4096
-	pipefsMagic  = 0x50495045
-)
+// bellPipeSize is as small as pipes get; the kernel rounds it up to a page.
+const bellPipeSize = 4096
+
+// ErrNotBell refuses a descriptor that isn't the writing end of a pipe.
+var ErrNotBell = errors.New("not a bell")
 
 // NewBell makes a bell that this process sleeps on: a pipe. read is for Reactor.WatchBell; write goes to the one who
-// rings. Any uid may open it for writing once it has the descriptor, and nobody for reading.
+// rings. Any uid that has the descriptor can reopen it for writing, and none but ours for reading.
 func NewBell() (read, write *FD, err error) {
 	var p [2]int
 	if err := unix.Pipe2(p[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
@@ -37,28 +38,39 @@ func NewBell() (read, write *FD, err error) {
 // Bell rings another process. Safe for concurrent use.
 type Bell struct {
 	mu   sync.RWMutex // Close against Ring
-	fd   *FD
-	n    int
+	fd   *FD          // nil once closed
+	n    int          // fd's
 	rung atomic.Uint64
 }
 
 // OpenBell takes over write and reopens it: O_NONBLOCK belongs to the open file description, so on a shared one the
-// sleeper could make the ringer block.
+// sleeper could make the ringer block. Errors: ErrNotBell.
 func OpenBell(write *FD) (*Bell, error) {
 	defer write.Close()
-	var fs unix.Statfs_t
-	if err := unix.Fstatfs(write.Int(), &fs); err != nil || uint64(fs.Type)&0xFFFFFFFF != pipefsMagic {
-		return nil, fmt.Errorf("open a bell: it is %s, not a pipe", describe(write.Int()))
-	}
-	n, err := unix.Open(filepath.Join("/proc/self/fd", strconv.Itoa(write.Int())), unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	var n int
+	err := write.with(func(fd int) (err error) {
+		// By the name, since opening anything else, and even asking its file system, could block.
+		if !strings.HasPrefix(fdTarget(fd), "pipe:") {
+			return fmt.Errorf("%w: it is %s, or /proc isn't mounted", ErrNotBell, describe(fd))
+		}
+		// Nor may a reading end make us write to what its owner can't write to.
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0); err != nil || flags&unix.O_ACCMODE == unix.O_RDONLY {
+			return fmt.Errorf("%w: it is the reading end of a pipe", ErrNotBell)
+		}
+		n, err = unix.Open(procPath(fd), unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		if errors.Is(err, unix.ENXIO) {
+			return fmt.Errorf("nobody sleeps on it any more: %w", err)
+		}
+		return err
+	})
 	if err != nil {
-		return nil, fmt.Errorf("open a bell (needs /proc): %w", err)
+		return nil, fmt.Errorf("open a bell: %w", err)
 	}
 	return &Bell{fd: NewFD(n), n: n}, nil
 }
 
-// Ring wakes the sleeper, who takes hint as a hint. It never blocks: a full pipe is a bell that rings already, and one
-// whose sleeper is gone wakes nobody.
+// Ring wakes the sleeper, who takes hint as a hint. It never blocks and allocates nothing: a full pipe is a bell that
+// rings already, and one whose sleeper is gone wakes nobody. After Close it does nothing.
 func (b *Bell) Ring(hint uint32) {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
@@ -68,12 +80,13 @@ func (b *Bell) Ring(hint uint32) {
 	var buf [4]byte
 	binary.NativeEndian.PutUint32(buf[:], hint)
 	for {
-		_, err := unix.Write(b.n, buf[:])
-		if !errors.Is(err, unix.EINTR) {
+		// EAGAIN: it rings already. EPIPE: the sleeper is gone; its pidfd tells.
+		if _, err := unix.Write(b.n, buf[:]); err != unix.EINTR {
 			break
 		}
 	}
 	b.rung.Add(1)
+	runtime.KeepAlive(b)
 }
 
 // Rung counts the rings.

@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,35 +18,58 @@ import (
 // MaxDescriptors is how many descriptors one socket message carries at most.
 const MaxDescriptors = 8
 
-// ErrBadMessage refuses a socket message: cut short, or with too many descriptors.
+// ErrBadMessage refuses a socket message: empty, cut short, or with too many descriptors.
 var ErrBadMessage = errors.New("bad socket message")
 
-// Cred is who is at the other end of a socket, by the kernel's word at the time of connecting.
+const (
+	retryFirst = time.Millisecond
+	retryMost  = 100 * time.Millisecond
+)
+
+// Cred is who is at the other end of a socket, by the kernel's word at the time of connecting (of listening, for the
+// process that listens). PID is 0 for a process that our pid namespace doesn't see.
 type Cred struct {
 	PID      int32
 	UID, GID uint32
 }
 
-// Conn is one SOCK_SEQPACKET connection, on Go's netpoller. One goroutine receives; one at a time sends.
+// Conn is one SOCK_SEQPACKET connection, on Go's netpoller. One goroutine receives; one at a time sends; Close and the
+// deadlines may come from any.
 type Conn struct {
-	c    *net.UnixConn
-	cred Cred
-	oob  []byte
-	over atomic.Bool
+	c      *net.UnixConn
+	cred   Cred
+	oob    []byte       // Receive's
+	sendBy atomic.Int64 // deadline of sends, Unix ns; 0: none. Stored by SetSendDeadline, loaded by Send
+
+	once   sync.Once
+	closed chan struct{}
 }
 
-// Dial connects to a listener.
+// Dial connects to a listener. It waits, as long as ctx lasts, while the listener accepts nobody. Errors:
+// os.ErrNotExist, unix.ECONNREFUSED (nobody listens), os.ErrPermission.
 func Dial(ctx context.Context, path string) (*Conn, error) {
-	var d net.Dialer
-	c, err := d.DialContext(ctx, "unixpacket", path)
-	if err != nil {
-		return nil, fmt.Errorf("connect to %s: %w", path, err)
+	if err := checkSocketPath(path); err != nil {
+		return nil, fmt.Errorf("connect to %q: %w", path, err)
 	}
-	return newConn(c.(*net.UnixConn))
+	var d net.Dialer
+	for wait := retryFirst; ; wait = min(2*wait, retryMost) {
+		c, err := d.DialContext(ctx, "unixpacket", path)
+		if err == nil {
+			return newConn(c.(*net.UnixConn))
+		}
+		if !errors.Is(err, unix.EAGAIN) { // the backlog is full, and nothing will tell when it isn't
+			return nil, fmt.Errorf("connect to %s: %w", path, err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("connect to %s: the center accepts nobody: %w", path, ctx.Err())
+		case <-time.After(wait):
+		}
+	}
 }
 
 func newConn(c *net.UnixConn) (*Conn, error) {
-	conn := &Conn{c: c, oob: make([]byte, unix.CmsgSpace(MaxDescriptors*4))}
+	conn := &Conn{c: c, oob: make([]byte, unix.CmsgSpace(MaxDescriptors*4)), closed: make(chan struct{})}
 	err := conn.control(func(fd int) error {
 		cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 		if err == nil {
@@ -53,7 +78,7 @@ func newConn(c *net.UnixConn) (*Conn, error) {
 		return err
 	})
 	if err != nil {
-		_ = c.Close()
+		_ = c.Close() // the error that matters is err
 		return nil, fmt.Errorf("ask who the peer is: %w", err)
 	}
 	return conn, nil
@@ -71,10 +96,11 @@ func (c *Conn) control(f func(fd int) error) error {
 	return ferr
 }
 
-// Peer is who connected.
+// Peer is who connected, or listened.
 func (c *Conn) Peer() Cred { return c.cred }
 
-// PeerPIDFD is a descriptor of the peer's process: from the socket where the kernel has that (Linux 6.5), else by its pid.
+// PeerPIDFD is a descriptor of the peer's process, to be watched: from the socket where the kernel has that (Linux 6.5),
+// else by its pid, provided that the peer hasn't hung up since. An error may mean that the process is gone (unix.ESRCH).
 func (c *Conn) PeerPIDFD() (*FD, error) {
 	n := -1
 	err := c.control(func(fd int) (err error) {
@@ -82,18 +108,41 @@ func (c *Conn) PeerPIDFD() (*FD, error) {
 		return err
 	})
 	if err == nil {
-		unix.CloseOnExec(n)
-		return NewFD(n), nil
+		return NewFD(n), nil // the kernel opens pidfds close-on-exec
 	}
-	if !errors.Is(err, unix.ENOPROTOOPT) && !errors.Is(err, unix.EINVAL) {
+	if !errors.Is(err, unix.ENOPROTOOPT) {
 		return nil, fmt.Errorf("pidfd of the peer (process %d): %w", c.cred.PID, err)
 	}
-	return PidfdOpen(int(c.cred.PID))
+	pidfd, err := PidfdOpen(int(c.cred.PID))
+	if err != nil {
+		return nil, err
+	}
+	if c.hungUp() { // the pid could be somebody else's by now
+		_ = pidfd.Close() // the error that matters is the following
+		return nil, fmt.Errorf("pidfd of the peer (process %d): it has hung up: %w", c.cred.PID, unix.ESRCH)
+	}
+	return pidfd, nil
 }
 
-// Send sends one message; the descriptors stay the caller's. It waits for room in the socket. Too many descriptors in
-// flight (ETOOMANYREFS) is retried.
+// hungUp reports whether the other end is closed.
+func (c *Conn) hungUp() bool {
+	gone := true
+	_ = c.control(func(fd int) error { // it only fails when our own end is closed
+		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+		n, err := unix.Poll(p, 0)
+		gone = err == nil && n > 0
+		return nil
+	})
+	return gone
+}
+
+// Send sends one message, not empty; the descriptors, MaxDescriptors at most, stay the caller's. It waits for room in
+// the socket, and while our uid has too many descriptors in flight (ETOOMANYREFS), until the deadline or Close. Errors:
+// os.ErrDeadlineExceeded, net.ErrClosed, unix.EPIPE (the peer has hung up).
 func (c *Conn) Send(msg []byte, fds ...*FD) error {
+	if len(msg) == 0 || len(fds) > MaxDescriptors {
+		return fmt.Errorf("send %d bytes with %d descriptors: %w", len(msg), len(fds), ErrBadMessage)
+	}
 	var oob []byte
 	if len(fds) > 0 {
 		ns := make([]int, len(fds))
@@ -102,28 +151,49 @@ func (c *Conn) Send(msg []byte, fds ...*FD) error {
 		}
 		oob = unix.UnixRights(ns...)
 	}
-	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
+	err := c.send(msg, oob)
+	runtime.KeepAlive(fds)
+	if err != nil {
+		return fmt.Errorf("send %d bytes with %d descriptors: %w", len(msg), len(fds), err)
+	}
+	return nil
+}
+
+func (c *Conn) send(msg, oob []byte) error {
+	for wait := retryFirst; ; wait = min(2*wait, retryMost) {
 		_, _, err := c.c.WriteMsgUnix(msg, oob, nil)
-		switch {
-		case err == nil:
-			return nil
-		case !errors.Is(err, unix.ETOOMANYREFS) || c.over.Load():
-			return fmt.Errorf("send %d bytes with %d descriptors: %w", len(msg), len(fds), err)
+		if !errors.Is(err, unix.ETOOMANYREFS) {
+			return err
 		}
-		<-time.After(wait)
+		if by := c.sendBy.Load(); by != 0 && time.Until(time.Unix(0, by)) < wait {
+			return fmt.Errorf("%w: %w", os.ErrDeadlineExceeded, err)
+		}
+		select {
+		case <-c.closed:
+			return net.ErrClosed
+		case <-time.After(wait):
+		}
 	}
 }
 
-// SetSendDeadline bounds the sends from now on.
-func (c *Conn) SetSendDeadline(t time.Time) error { return c.c.SetWriteDeadline(t) }
+// SetSendDeadline bounds the sends, from now on; zero: no bound.
+func (c *Conn) SetSendDeadline(t time.Time) error {
+	by := int64(0)
+	if !t.IsZero() {
+		by = t.UnixNano()
+	}
+	c.sendBy.Store(by)
+	return c.c.SetWriteDeadline(t)
+}
 
-// SetReceiveDeadline bounds the receives from now on.
+// SetReceiveDeadline bounds the receives, from now on; zero: no bound.
 func (c *Conn) SetReceiveDeadline(t time.Time) error { return c.c.SetReadDeadline(t) }
 
-// Receive takes one message; its descriptors are the caller's. io.EOF: the peer has hung up. A message that was cut, or
-// has more than MaxDescriptors, is an ErrBadMessage, and all its descriptors are closed.
+// Receive takes one message; its descriptors are the caller's. io.EOF: the peer has hung up, and all that it sent has
+// been received. A message that is empty, cut, or has more than MaxDescriptors is an ErrBadMessage: its descriptors are
+// closed, which can take long, and the connection can still be used.
 func (c *Conn) Receive(buf []byte) (n int, fds []*FD, err error) {
-	n, oobn, flags, _, err := c.c.ReadMsgUnix(buf, c.oob)
+	n, oobn, flags, err := c.receive(buf)
 	if oobn > 0 {
 		var perr error
 		if fds, perr = parseRights(c.oob[:oobn]); perr != nil && err == nil {
@@ -131,22 +201,35 @@ func (c *Conn) Receive(buf []byte) (n int, fds []*FD, err error) {
 		}
 	}
 	switch {
+	case errors.Is(err, io.EOF) && (oobn > 0 || !c.hungUp()):
+		// The kernel answers 0 to both; Go takes that for the end.
+		err = fmt.Errorf("%w: it is empty", ErrBadMessage)
 	case err != nil:
 	case flags&unix.MSG_TRUNC != 0:
 		err = fmt.Errorf("%w: longer than %d bytes", ErrBadMessage, len(buf))
 	case flags&unix.MSG_CTRUNC != 0:
-		err = fmt.Errorf("%w: more than %d descriptors, or no room for them", ErrBadMessage, MaxDescriptors)
-	case n == 0:
-		err = io.EOF
+		err = fmt.Errorf("%w: more than %d descriptors, or no room for them in our table", ErrBadMessage, MaxDescriptors)
 	}
-	if err != nil {
-		closeAll(fds)
-		if errors.Is(err, io.EOF) {
-			return 0, nil, io.EOF
+	if err == nil {
+		return n, fds, nil
+	}
+	closeAll(fds)
+	if errors.Is(err, io.EOF) {
+		return 0, nil, io.EOF
+	}
+	return 0, nil, fmt.Errorf("receive: %w", err)
+}
+
+// receive reads on after ECONNRESET: the peer has closed its end without reading all, which the kernel tells once, and
+// before it hands out what that peer sent.
+func (c *Conn) receive(buf []byte) (n, oobn, flags int, err error) {
+	for range 2 {
+		n, oobn, flags, _, err = c.c.ReadMsgUnix(buf, c.oob) // it asks for MSG_CMSG_CLOEXEC
+		if !errors.Is(err, unix.ECONNRESET) {
+			return n, oobn, flags, err
 		}
-		return 0, nil, fmt.Errorf("receive: %w", err)
 	}
-	return n, fds, nil
+	return 0, 0, 0, io.EOF
 }
 
 // parseRights takes every descriptor out of control messages, also where something in them is wrong.
@@ -168,35 +251,11 @@ func parseRights(oob []byte) (fds []*FD, err error) {
 	return fds, err
 }
 
-// Close hangs up. Pending calls return.
+// Close hangs up. Pending calls return. Idempotent.
 func (c *Conn) Close() error {
-	c.over.Store(true)
+	c.once.Do(func() { close(c.closed) })
 	if err := c.c.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 		return fmt.Errorf("hang up: %w", err)
 	}
 	return nil
-}
-
-// Listener is a center's socket, with the lock that makes it the only one.
-type Listener struct {
-	l    *net.UnixListener
-	lock *os.File
-	path string
-}
-
-// Path is where it listens.
-func (l *Listener) Path() string { return l.path }
-
-// Accept waits for a connection; net.ErrClosed after Close.
-func (l *Listener) Accept() (*Conn, error) {
-	c, err := l.l.AcceptUnix()
-	if err != nil {
-		return nil, fmt.Errorf("accept: %w", err)
-	}
-	return newConn(c)
-}
-
-// Close removes the socket and lets go of the lock.
-func (l *Listener) Close() error {
-	return errors.Join(l.l.Close(), l.lock.Close())
 }

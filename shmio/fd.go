@@ -2,17 +2,19 @@ package shmio
 
 import (
 	"fmt"
+	"os"
 	"runtime"
 	"sync"
 
 	"golang.org/x/sys/unix"
 )
 
-// FD owns one descriptor. Close is idempotent; all methods are safe for concurrent use, as long as nobody uses Int
-// while another closes. One that is lost is closed by the garbage collector.
+// FD owns one descriptor. Close is idempotent; all methods are safe for concurrent use. One that is lost is closed by
+// the garbage collector, sooner or later: who uses the number that Int gives must keep the FD reachable (and open) as
+// long as that.
 type FD struct {
-	mu      sync.Mutex
-	n       int
+	mu      sync.RWMutex // held for reading while the descriptor is in use, so that its number can't be reused
+	n       int          // -1 once closed
 	cleanup runtime.Cleanup
 }
 
@@ -25,46 +27,51 @@ func NewFD(n int) *FD {
 
 // Int is the descriptor, still owned by f; -1 once closed.
 func (f *FD) Int() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	f.mu.RLock()
+	defer f.mu.RUnlock()
 	return f.n
 }
 
-// Dup is another descriptor of the same open file description, owned by the caller.
-func (f *FD) Dup() (*FD, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	n, err := unix.FcntlInt(uintptr(f.n), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("duplicate descriptor %d: %w", f.n, err)
+// with calls use, which must not wait for anything, with the descriptor; os.ErrClosed if there is none any more.
+func (f *FD) with(use func(n int) error) error {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if f.n < 0 {
+		return os.ErrClosed
 	}
-	return NewFD(n), nil
+	return use(f.n)
 }
 
-// Close closes the descriptor, once.
+// Dup is another descriptor of the same open file description, owned by the caller. Error: os.ErrClosed.
+func (f *FD) Dup() (dup *FD, err error) {
+	err = f.with(func(n int) error {
+		d, err := unix.FcntlInt(uintptr(n), unix.F_DUPFD_CLOEXEC, 0)
+		if err == nil {
+			dup = NewFD(d)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("duplicate a descriptor: %w", err)
+	}
+	return dup, nil
+}
+
+// Close closes the descriptor, once. It can take long with one that another process made (a lingering socket, FUSE).
 func (f *FD) Close() error {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.n < 0 {
-		return nil
-	}
 	n := f.n
 	f.n = -1
+	f.mu.Unlock()
+	if n < 0 {
+		return nil
+	}
 	f.cleanup.Stop()
+	runtime.KeepAlive(f) // until here the clean-up could have closed it too
 	if err := unix.Close(n); err != nil {
 		return fmt.Errorf("close descriptor %d: %w", n, err)
 	}
 	return nil
-}
-
-// take gives up ownership: the caller has the descriptor now. -1 if it was closed.
-func (f *FD) take() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	n := f.n
-	f.n = -1
-	f.cleanup.Stop()
-	return n
 }
 
 func closeAll(fds []*FD) {

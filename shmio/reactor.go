@@ -1,11 +1,9 @@
 package shmio
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -16,109 +14,56 @@ import (
 // AllRoutes, as a bell's hint, says that any route may have something.
 const AllRoutes = ^uint32(0)
 
-const (
-	backstopFirst = 100 * time.Millisecond
-	backstopMost  = 2 * time.Second
-)
+// backoff is how the backstop slows down: first after the last activity, then twice as long each time, most at last.
+type backoff struct{ first, most time.Duration }
 
 // Reactor watches the bells and the deaths of others for one process: one goroutine, parked in Go's netpoller on an epoll
 // descriptor of its own, so that no OS thread is held and a wake-up costs the same however many are watched. It is also
-// the process's backstop timer. Callbacks run on its goroutine: they must not block, and must not close the reactor.
+// the process's backstop timer. Callbacks run on its goroutine: they must not block, and must not close the reactor; they
+// may add and close watches. All methods are safe for concurrent use.
 type Reactor struct {
-	file *os.File // the epoll descriptor
-	raw  syscall.RawConn
-	done chan struct{}
+	file    *os.File // the epoll descriptor
+	raw     syscall.RawConn
+	backoff backoff
+	done    chan struct{} // closed when the goroutine has ended
 
 	mu        sync.Mutex
-	epfd      int
+	epfd      int // file's; used under mu, and only while not closed
 	watches   map[uint64]*Watch
-	next      uint64
+	next      uint64 // the last id given; ids are never used twice
 	backstops map[uint64]func()
 	closed    bool
 }
 
-// Watch is one thing watched, until Close.
-type Watch struct {
-	r  *Reactor
-	id uint64
-
-	mu     sync.Mutex // the descriptor's use against its closing
-	fd     *FD
-	onBell func(uint32)
-	onDead func()
-}
-
 // NewReactor starts a reactor.
 func NewReactor() (*Reactor, error) {
+	return newReactor(backoff{first: 100 * time.Millisecond, most: 2 * time.Second})
+}
+
+func newReactor(b backoff) (*Reactor, error) {
 	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("make a reactor: epoll: %w", err)
 	}
 	if err := unix.SetNonblock(epfd, true); err != nil { // os.NewFile then gives it to the netpoller
-		_ = unix.Close(epfd)
+		_ = unix.Close(epfd) // the error that matters is err
 		return nil, fmt.Errorf("make a reactor: %w", err)
 	}
-	r := &Reactor{epfd: epfd, file: os.NewFile(uintptr(epfd), "bhome-reactor"), done: make(chan struct{}),
+	r := &Reactor{epfd: epfd, file: os.NewFile(uintptr(epfd), "bhome-reactor"), backoff: b, done: make(chan struct{}),
 		watches: map[uint64]*Watch{}, backstops: map[uint64]func(){}}
 	if r.raw, err = r.file.SyscallConn(); err == nil {
-		err = r.file.SetReadDeadline(time.Now().Add(backstopFirst))
+		err = r.file.SetReadDeadline(time.Now().Add(b.first)) // it also tells whether the netpoller has it
 	}
 	if err != nil {
-		_ = r.file.Close()
+		_ = r.file.Close() // the error that matters is err
 		return nil, fmt.Errorf("make a reactor: %w", err)
 	}
 	go r.run()
 	return r, nil
 }
 
-// WatchBell calls on with what the bell says, each time it rings. It takes over read.
-func (r *Reactor) WatchBell(read *FD, on func(hint uint32)) (*Watch, error) {
-	// Edge-triggered: each ring is one event, and a hang-up of the ringer is one too, not one for ever.
-	return r.watch(&Watch{r: r, fd: read, onBell: on}, unix.EPOLLIN|unix.EPOLLET)
-}
-
-// WatchPID calls on once, when the process has died. It takes over pidfd, and only ever polls it.
-func (r *Reactor) WatchPID(pidfd *FD, on func()) (*Watch, error) {
-	return r.watch(&Watch{r: r, fd: pidfd, onDead: on}, unix.EPOLLIN|unix.EPOLLONESHOT)
-}
-
-func (r *Reactor) watch(w *Watch, events uint32) (*Watch, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.closed {
-		_ = w.fd.Close()
-		return nil, fmt.Errorf("watch: the reactor is closed: %w", os.ErrClosed)
-	}
-	r.next++
-	w.id = r.next
-	ev := unix.EpollEvent{Events: events, Fd: int32(w.id), Pad: int32(w.id >> 32)}
-	if err := unix.EpollCtl(r.epfd, unix.EPOLL_CTL_ADD, w.fd.Int(), &ev); err != nil {
-		what := describe(w.fd.Int())
-		_ = w.fd.Close() // the error that matters is err
-		return nil, fmt.Errorf("watch %s: %w", what, err)
-	}
-	r.watches[w.id] = w
-	return w, nil
-}
-
-// Close ends the watching and closes the descriptor. A callback that has begun may still run.
-func (w *Watch) Close() error {
-	w.r.mu.Lock()
-	delete(w.r.watches, w.id)
-	w.r.mu.Unlock()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	// The descriptor was perhaps passed around: closing ours doesn't end its registration as long as copies are open.
-	w.r.mu.Lock()
-	if n := w.fd.Int(); n >= 0 && !w.r.closed {
-		_ = unix.EpollCtl(w.r.epfd, unix.EPOLL_CTL_DEL, n, nil) // it is registered: it can't fail in a way that matters
-	}
-	w.r.mu.Unlock()
-	return w.fd.Close()
-}
-
 // OnBackstop calls f 100 ms after something happened, then ever more rarely, down to every 2 s: whatever wake-up was
-// lost or stolen is late, and no worse.
+// lost or stolen is late, and no worse. One call may still follow cancel.
 func (r *Reactor) OnBackstop(f func()) (cancel func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -132,107 +77,78 @@ func (r *Reactor) OnBackstop(f func()) (cancel func()) {
 	}
 }
 
+// run is the goroutine, from NewReactor to Close.
 func (r *Reactor) run() {
 	defer close(r.done)
 	var events [64]unix.EpollEvent
-	buf := make([]byte, bellPipeSize)
-	wait, active := backstopFirst, false
-	for {
-		n := 0
-		err := r.raw.Read(func(fd uintptr) bool {
-			var err error
+	n := 0
+	poll := func(fd uintptr) bool { // false: park until the netpoller says that there is something
+		var err error
+		for err = unix.EINTR; err == unix.EINTR; {
 			n, err = unix.EpollWait(int(fd), events[:], 0)
-			return n > 0 || err != nil && !errors.Is(err, unix.EINTR)
-		})
-		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			r.mu.Lock()
-			closed := r.closed
-			calls := make([]func(), 0, len(r.backstops))
-			for _, f := range r.backstops {
-				calls = append(calls, f)
-			}
-			r.mu.Unlock()
-			if closed {
-				return
-			}
-			if wait = min(2*wait, backstopMost); active {
-				wait, active = backstopFirst, false
-			}
-			if err := r.file.SetReadDeadline(time.Now().Add(wait)); err != nil {
-				return // closed
-			}
-			for _, f := range calls {
-				f()
-			}
-		case err != nil:
+		}
+		n = max(n, 0) // it can't fail otherwise: the descriptor is an epoll one, and open
+		return n > 0
+	}
+	var h hints
+	wait, active := r.backoff.first, false
+	for {
+		n = 0
+		err := r.raw.Read(poll)
+		late := errors.Is(err, os.ErrDeadlineExceeded)
+		if err != nil && !late {
 			return // closed
 		}
 		for i := range n {
-			active = true
-			r.dispatch(uint64(uint32(events[i].Fd))|uint64(uint32(events[i].Pad))<<32, buf)
+			r.dispatch(uint64(uint32(events[i].Fd))|uint64(uint32(events[i].Pad))<<32, &h)
+		}
+		switch {
+		case n > 0 && wait > r.backoff.first: // it had slowed down
+			wait = r.backoff.first
+		case n > 0:
+			active = true // the deadline is close enough: a busy reactor doesn't move it for each event
+			continue
+		case late && active:
+			wait, active = r.backoff.first, false
+		case late:
+			wait = min(2*wait, r.backoff.most)
+		}
+		if late {
+			r.backstop()
+		}
+		if err := r.file.SetReadDeadline(time.Now().Add(wait)); err != nil {
+			return // closed
 		}
 	}
 }
 
-func (r *Reactor) dispatch(id uint64, buf []byte) {
+func (r *Reactor) backstop() {
+	r.mu.Lock()
+	calls := make([]func(), 0, len(r.backstops))
+	for _, f := range r.backstops {
+		calls = append(calls, f)
+	}
+	r.mu.Unlock()
+	for _, f := range calls {
+		f()
+	}
+}
+
+// dispatch handles one event of the watch with that id, if there still is one.
+func (r *Reactor) dispatch(id uint64, h *hints) {
 	r.mu.Lock()
 	w := r.watches[id]
 	r.mu.Unlock()
-	if w == nil {
-		return
-	}
-	if w.onDead != nil {
+	switch {
+	case w == nil:
+	case w.onDead != nil:
 		w.onDead()
-		return
-	}
-	w.mu.Lock()
-	n, err := -1, error(nil)
-	if fd := w.fd.Int(); fd >= 0 {
-		n, err = unix.Read(fd, buf)
-	}
-	w.mu.Unlock()
-	if err != nil || n <= 0 {
-		return // nothing there, or the ringer is gone
-	}
-	if n == len(buf) || n%4 != 0 {
-		w.onBell(AllRoutes)
-		if n == len(buf) {
-			w.drain(buf) // the edge is used up: what is left must be taken now
-		}
-		return
-	}
-	hints := make([]uint32, 0, 8)
-	for at := 0; at < n; at += 4 {
-		if h := binary.NativeEndian.Uint32(buf[at:]); !slices.Contains(hints, h) {
-			if len(hints) == cap(hints) { // many at once: looking everywhere is cheaper
-				w.onBell(AllRoutes)
-				return
-			}
-			hints = append(hints, h)
-		}
-	}
-	for _, h := range hints {
-		w.onBell(h)
+	default:
+		w.rung(h)
 	}
 }
 
-// drain empties the pipe, a bounded number of times: one who rings without end is heard at the next backstop.
-func (w *Watch) drain(buf []byte) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for range 16 {
-		fd := w.fd.Int()
-		if fd < 0 {
-			return
-		}
-		if n, err := unix.Read(fd, buf); err != nil || n < len(buf) {
-			return
-		}
-	}
-}
-
-// Close ends the goroutine and waits for it; what is watched is closed too.
+// Close ends the goroutine and waits for it; what is watched is closed too. Idempotent.
 func (r *Reactor) Close() error {
 	r.mu.Lock()
 	if r.closed {
@@ -240,18 +156,18 @@ func (r *Reactor) Close() error {
 		<-r.done
 		return nil
 	}
-	r.closed = true
+	r.closed = true // before the descriptor's number can be somebody else's
 	watches := make([]*Watch, 0, len(r.watches))
 	for _, w := range r.watches {
 		watches = append(watches, w)
 	}
 	r.mu.Unlock()
-	err := r.file.SetReadDeadline(time.Unix(1, 0)) // wakes the goroutine
+	err := r.file.Close() // it ends the goroutine's wait
 	<-r.done
 	for _, w := range watches {
 		err = errors.Join(err, w.Close())
 	}
-	if err := errors.Join(err, r.file.Close()); err != nil {
+	if err != nil {
 		return fmt.Errorf("close the reactor: %w", err)
 	}
 	return nil

@@ -80,7 +80,7 @@ type segmentHeader struct {
 	Session    atomic.Uint64 // pairs with Session's load
 	State      atomic.Uint32 // pairs with State's load
 	PID        uint32
-	Version    atomic.Uint32 // stored last; pairs with the load in OpenSegment
+	Version    atomic.Uint32 // stored last; pairs with the load in check
 	_          [76]byte
 }
 
@@ -135,8 +135,9 @@ func (s SegmentSpec) validate() error {
 	return nil
 }
 
-// Segment is one mapped segment: our own, writable, or another's, read-only. Its views are valid until Close. Methods
-// that load are safe for concurrent use; Close is not concurrent with the use of views.
+// Segment is one mapped segment: our own, writable, or another's, read-only (a store through a view of that one is a
+// fault that kills the process). Its views are valid until Close. Methods that load are safe for concurrent use; Close
+// is not concurrent with the use of the segment or its views.
 type Segment struct {
 	spec     SegmentSpec
 	writable bool
@@ -149,6 +150,7 @@ type Segment struct {
 	fd  *FD
 }
 
+// roundUp is the first multiple of to that is n or more; n is so small that it doesn't overflow.
 func roundUp(n, to uint64) uint64 { return (n + to - 1) / to * to }
 
 func pageSize() uint64 { return uint64(os.Getpagesize()) }
@@ -227,22 +229,40 @@ func sealAndMap(fd int, size uint64) ([]byte, error) {
 	return mem, nil
 }
 
-// Publish makes the segment acceptable to others: the state, then the version last.
-func (s *Segment) Publish(st State) {
-	s.header.State.Store(uint32(st))
-	s.header.Version.Store(wire.ABIVersion) // pairs with the load in OpenSegment
+// own panics where the owner's methods are called on another's segment: a clear end instead of a fault.
+func (s *Segment) own() *segmentHeader {
+	if !s.writable {
+		panic("shmio: a store to another process's segment")
+	}
+	return s.header
 }
 
-// SetState, SetSession and SetBase are the owner's.
-func (s *Segment) SetState(st State) { s.header.State.Store(uint32(st)) }
+// Publish makes the segment acceptable to others: the state, then the version last. The owner's, like all that stores.
+func (s *Segment) Publish(st State) {
+	h := s.own()
+	h.State.Store(uint32(st))
+	h.Version.Store(wire.ABIVersion) // pairs with the load in check
+}
+
+// SetState says how far the owner is.
+func (s *Segment) SetState(st State) { s.own().State.Store(uint32(st)) }
 
 // SetSession stores the owner's session.
-func (s *Segment) SetSession(id uint64) { s.header.Session.Store(id) }
+func (s *Segment) SetSession(id uint64) { s.own().Session.Store(id) }
 
-// SetBase places a data segment where the center wants it, before anybody else maps it.
+// SetBase places a data segment where the center wants it, before it is added to a Space and before anybody but the
+// center maps it. The center, who chose them, calls it on its read-only view, where only the view's copy changes.
 func (s *Segment) SetBase(base, generation uint32) {
 	s.spec.Base, s.spec.Generation = base, generation
-	s.header.Base, s.header.Generation = base, generation
+	if s.writable {
+		s.header.Base, s.header.Generation = base, generation
+	}
+}
+
+// SetForeignBase tells where a segment of another's lies that its owner is only being told now. Only the mapping is told;
+// the header is its owner's.
+func (s *Segment) SetForeignBase(base, generation uint32) {
+	s.spec.Base, s.spec.Generation = base, generation
 }
 
 // Kind is what the segment is for.
@@ -281,6 +301,17 @@ func (s *Segment) Memory(off, n uint64) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %d bytes at offset %d of a %v segment of %d", ErrBadSegment, n, off, s.spec.Kind, s.spec.Size)
 	}
 	return s.mem[off : off+n : off+n], nil
+}
+
+// Place is the place of the byte at off, a multiple of 16 within the segment, in the owner's space.
+func (s *Segment) Place(off uint64) uint32 { return s.spec.Base + uint32(off/placeUnit) }
+
+// At is n bytes from a place, which must lie within the segment.
+func (s *Segment) At(place uint32, n uint64) ([]byte, error) {
+	if place < s.spec.Base {
+		return nil, fmt.Errorf("%w: place %#x lies before the segment's, %#x", ErrBadSegment, place, s.spec.Base)
+	}
+	return s.Memory(uint64(place-s.spec.Base)*placeUnit, n)
 }
 
 // Counter is one of the segment's counters, 0 to 15; only the owner stores.

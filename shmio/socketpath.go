@@ -5,11 +5,17 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 )
 
-// ErrBadBus refuses a bus name.
-var ErrBadBus = errors.New("bad bus name")
+var (
+	// ErrBadBus refuses a bus name.
+	ErrBadBus = errors.New("bad bus name")
+	// ErrBadSocketPath refuses a path for the socket.
+	ErrBadSocketPath = errors.New("bad socket path")
+)
+
+// maxSocketPath is what a sockaddr_un holds, without the NUL.
+const maxSocketPath = 107
 
 // ValidateBus says what is wrong with a bus's name: 1 to 64 letters, digits, dots, dashes and underscores, no dot first.
 func ValidateBus(bus string) error {
@@ -25,8 +31,8 @@ func ValidateBus(bus string) error {
 	return nil
 }
 
-// SocketCandidates is where everybody looks for the bus's socket, in this order: BHOME_SOCKET; $XDG_RUNTIME_DIR/bhome;
-// /run/bhome; and for users without a runtime folder, who can't write to /run, a folder of their own in /tmp.
+// SocketCandidates is where everybody looks for the bus's socket, in this order: BHOME_SOCKET,
+// $XDG_RUNTIME_DIR/bhome/<bus>.sock (the folder must be absolute), /run/bhome/<bus>.sock.
 func SocketCandidates(bus string) []string {
 	var paths []string
 	if p := os.Getenv("BHOME_SOCKET"); p != "" {
@@ -35,9 +41,18 @@ func SocketCandidates(bus string) []string {
 	if d := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(d) {
 		paths = append(paths, filepath.Join(d, "bhome", bus+".sock"))
 	}
-	paths = append(paths, filepath.Join("/run/bhome", bus+".sock"))
-	if uid := os.Getuid(); uid != 0 {
-		paths = append(paths, filepath.Join("/tmp", "bhome-"+strconv.Itoa(uid), bus+".sock"))
+	return append(paths, filepath.Join("/run/bhome", bus+".sock"))
+}
+
+// checkSocketPath refuses what no socket address holds, and abstract names, which no file mode protects.
+func checkSocketPath(path string) error {
+	switch {
+	case path == "":
+		return fmt.Errorf("%w: it is empty", ErrBadSocketPath)
+	case path[0] == '@' || path[0] == 0:
+		return fmt.Errorf("%w: abstract sockets are not supported", ErrBadSocketPath)
+	case len(path) > maxSocketPath:
+		return fmt.Errorf("%w: it has %d bytes, at most %d fit a socket address", ErrBadSocketPath, len(path), maxSocketPath)
 	}
-	return paths
+	return nil
 }

@@ -15,7 +15,7 @@ var (
 	ErrBadBlock       = errors.New("the word names no valid block")
 )
 
-// Space is the data segments of one sender, as this process sees them. Add and Remove may run while others Block.
+// Space is the data segments of one sender, as this process sees them. All methods are safe for concurrent use.
 type Space struct {
 	mu   sync.Mutex
 	list atomic.Pointer[[]spaceEntry] // copied on write under mu; pairs with Block's load
@@ -85,11 +85,12 @@ func (sp *Space) Segments() []*Segment {
 	return segs
 }
 
-// Block resolves a message word: the segment, the header (loaded once, checked), the payload. It allocates nothing.
+// Block resolves a message word: the segment, the header (loaded once, checked), the payload. It allocates nothing. The
+// payload is the sender's to change, and is valid until its segment is closed. Errors: ErrUnknownSegment, ErrBadBlock.
 func (sp *Space) Block(w wire.Word) (Block, error) {
 	place, generation, err := w.Message()
 	if err != nil {
-		return Block{}, err
+		return Block{}, fmt.Errorf("%w: %w", ErrBadBlock, err)
 	}
 	list := *sp.list.Load()
 	for i := range list {
@@ -104,7 +105,9 @@ func (sp *Space) Block(w wire.Word) (Block, error) {
 			return Block{}, badBlock(w, "it lies in a segment's header or at its end")
 		}
 		mem := e.seg.mem
-		h, err := wire.DecodeHeader(mem[off : off+wire.HeaderSize])
+		var head [wire.HeaderSize]byte // the owner may go on writing: what is checked must be what is used
+		copy(head[:], mem[off:])
+		h, err := wire.DecodeHeader(head[:])
 		if err != nil {
 			return Block{}, fmt.Errorf("%w: %#x: %w", ErrBadBlock, uint64(w), err)
 		}

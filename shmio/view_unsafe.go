@@ -14,7 +14,7 @@ func view[T any](mem []byte, off uint64) *T {
 		panic(fmt.Sprintf("shmio: view of %d bytes at %d of %d", size, off, len(mem)))
 	}
 	p := unsafe.Pointer(unsafe.SliceData(mem[off:]))
-	if uintptr(p)%uintptr(max(align, 8)) != 0 {
+	if uintptr(p)%uintptr(align) != 0 {
 		panic(fmt.Sprintf("shmio: view at %d is not aligned to %d", off, align))
 	}
 	return (*T)(p)
