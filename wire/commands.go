@@ -138,9 +138,13 @@ func DecodeAllocReply(w Word) (AllocReply, error) {
 // made it, so that a late or repeated Free never meets a later grant of the same block.
 type Grant uint64
 
-// NewGrant joins a request id and a place; bits that don't fit are an error of the caller's and cut off.
+// NewGrant joins a request id (28 bits) and a place (31 bits). What doesn't fit makes no other grant's name, but one that
+// Free refuses to encode.
 func NewGrant(id, place uint32) Grant {
-	return Grant(uint64(id&maxRequestID) | uint64(place&maxPlace)<<28)
+	if id > maxRequestID || place > maxPlace {
+		return ^Grant(0)
+	}
+	return Grant(uint64(id) | uint64(place)<<28)
 }
 
 // ID is the request id.

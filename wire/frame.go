@@ -11,7 +11,8 @@ const (
 	MaxFrameHead = 4 << 10
 )
 
-// AppendFrame appends `u32 head length, head, u32 body length, body` to dst.
+// AppendFrame appends `u32 head length, head, u32 body length, body` to dst. Whether the result keeps to MaxFrame and
+// MaxFrameHead is for the caller, who knows whom to tell; SplitFrame refuses it otherwise.
 func AppendFrame(dst, head, body []byte) []byte {
 	dst = binary.NativeEndian.AppendUint32(dst, uint32(len(head)))
 	dst = append(dst, head...)
@@ -19,7 +20,8 @@ func AppendFrame(dst, head, body []byte) []byte {
 	return append(dst, body...)
 }
 
-// SplitFrame is AppendFrame's inverse: views into b. Lengths that lie are refused.
+// SplitFrame is AppendFrame's inverse: head and body are views into b, which may be empty. Lengths that lie, and bytes
+// after the body, are ErrBadFrame.
 func SplitFrame(b []byte) (head, body []byte, err error) {
 	if len(b) > MaxFrame {
 		return nil, nil, fmt.Errorf("%w: %d bytes, at most %d", ErrBadFrame, len(b), MaxFrame)

@@ -27,11 +27,12 @@ type Header struct {
 	Trace     [24]byte
 }
 
-// leWord and putLEWord move 8 bytes as they lie in memory.
-func leWord(b []byte) uint64       { return binary.NativeEndian.Uint64(b) }
-func putLEWord(b []byte, v uint64) { binary.NativeEndian.PutUint64(b, v) }
+// loadWord and storeWord move 8 bytes as they lie in memory.
+func loadWord(b []byte) uint64     { return binary.NativeEndian.Uint64(b) }
+func storeWord(b []byte, v uint64) { binary.NativeEndian.PutUint64(b, v) }
 
-// Put writes h to the first HeaderSize bytes of b.
+// Put writes h to the first HeaderSize bytes of b. Fewer are ErrBadHeader, a Kind or Socket that doesn't fit is ErrRange;
+// then nothing is written. The tag is written as it is.
 func (h *Header) Put(b []byte) error {
 	if len(b) < HeaderSize {
 		return fmt.Errorf("put a block header into %d bytes: %w", len(b), ErrBadHeader)
@@ -54,8 +55,8 @@ func (h *Header) Put(b []byte) error {
 	return nil
 }
 
-// DecodeHeader reads the header at the start of b once, and checks its tag and kind. Whether Size fits is for the
-// caller, who knows the block.
+// DecodeHeader reads the header at the start of b once, and checks its tag and kind (ErrBadHeader). Whether Size fits is
+// for the caller, who knows the block.
 func DecodeHeader(b []byte) (Header, error) {
 	if len(b) < HeaderSize {
 		return Header{}, fmt.Errorf("%w: %d bytes", ErrBadHeader, len(b))

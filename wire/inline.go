@@ -39,8 +39,11 @@ func (in *Inline) HeadWords() int {
 func (in *Inline) Slots() int { return in.HeadWords() + (in.Len+7)/8 }
 
 // PutWords writes the head's words to dst, which holds MaxInlineHead or at least HeadWords, and returns how many there
-// are. Len and Kind must be in range.
+// are. It panics if Len or Kind is out of range: truncated, they would lie to the reader about the slots that follow.
 func (in *Inline) PutWords(dst []uint64) int {
+	if uint(in.Len) > MaxInline || in.Kind > KindControl {
+		panic("wire: inline record with a length or kind out of range")
+	}
 	w := command(CmdInline, uint64(in.Len)<<4|uint64(in.Kind)<<14|uint64(in.Topic)<<32)
 	dst[1] = uint64(in.Seq) | uint64(in.Stamp)<<32
 	n := 2
@@ -52,7 +55,7 @@ func (in *Inline) PutWords(dst []uint64) int {
 	if in.HasTrace {
 		w |= inlineHasTrace
 		for i := range 3 {
-			dst[n+i] = leWord(in.Trace[8*i:])
+			dst[n+i] = loadWord(in.Trace[8*i:])
 		}
 		n += 3
 	}
@@ -60,7 +63,8 @@ func (in *Inline) PutWords(dst []uint64) int {
 	return n
 }
 
-// DecodeInlineHead checks the first word of a record and returns how many slots the whole takes.
+// DecodeInlineHead checks the first word of a record (ErrBadWord) and returns how many slots the whole takes: 2 to
+// MaxInlineHead + MaxInline/8.
 func DecodeInlineHead(w Word) (slots int, err error) {
 	in, err := inlineWord(w)
 	if err != nil {
@@ -79,7 +83,8 @@ func inlineWord(w Word) (Inline, error) {
 	return in, nil
 }
 
-// DecodeInline decodes a record's head from its words; there must be as many as it says.
+// DecodeInline decodes a record's head from its words, of which there must be as many as it says; those beyond are the
+// payload's and not looked at. All errors are ErrBadWord.
 func DecodeInline(words []uint64) (Inline, error) {
 	if len(words) < 2 {
 		return Inline{}, ErrBadWord
@@ -99,7 +104,7 @@ func DecodeInline(words []uint64) (Inline, error) {
 	}
 	if in.HasTrace {
 		for i := range 3 {
-			putLEWord(in.Trace[8*i:], words[n+i])
+			storeWord(in.Trace[8*i:], words[n+i])
 		}
 	}
 	return in, nil

@@ -1,0 +1,69 @@
+package wire
+
+import (
+	"errors"
+	"strings"
+	"testing"
+)
+
+func TestValidateTopic(t *testing.T) {
+	for _, s := range []string{"a", "a.b", "a.b.c", "*a", "a*.b>", "größe.温度", " ", "a/b", strings.Repeat("x", 255)} {
+		if err := ValidateTopic(s); err != nil {
+			t.Errorf("%q: %v", s, err)
+		}
+	}
+	for _, s := range []string{"", ".", "a.", ".a", "a..b", "*", ">", "a.*", "a.>", "*.a", ">.a", "a\x00b", "a\xff", "\xc3",
+		strings.Repeat("x", 256), strings.Repeat("ß", 128), strings.Repeat("\xff", 300)} {
+		if err := ValidateTopic(s); !errors.Is(err, ErrBadTopic) {
+			t.Errorf("%q: %v, want ErrBadTopic", s, err)
+		}
+	}
+}
+
+func TestValidatePattern(t *testing.T) {
+	for _, s := range []string{"a", "a.b", "a.", "a.>", ">", "*", "*.*", "a.*.c", "*.", "*.>", "a.*.", strings.Repeat("x", 254) + "."} {
+		if err := ValidatePattern(s); err != nil {
+			t.Errorf("%q: %v", s, err)
+		}
+	}
+	for _, s := range []string{"", ".", "..", ".a", "a..", "a..b", ">.", ">.a", "a.>.", "a.>.b", "a\x00", "\xff", strings.Repeat("x", 256)} {
+		if err := ValidatePattern(s); !errors.Is(err, ErrBadTopic) {
+			t.Errorf("%q: %v, want ErrBadTopic", s, err)
+		}
+	}
+}
+
+func TestMatchTopic(t *testing.T) {
+	for _, c := range []struct {
+		pattern string
+		match   []string
+		not     []string
+	}{
+		{"a", []string{"a"}, []string{"b", "a.b", "aa", "A"}},
+		{"a.b", []string{"a.b"}, []string{"a", "a.b.c", "a.c", "ab"}},
+		{"a.", []string{"a.b", "a.b.c"}, []string{"a", "b.a", "ab", "ab.c"}},
+		{"a.>", []string{"a.b", "a.b.c"}, []string{"a", "b.a", "ab.c"}},
+		{">", []string{"a", "a.b", "a.b.c"}, nil},
+		{"*", []string{"a", "xyz"}, []string{"a.b"}},
+		{"*.b", []string{"a.b", "b.b"}, []string{"b", "a.c", "a.b.c"}},
+		{"a.*", []string{"a.b", "a.c"}, []string{"a", "a.b.c", "b.b"}},
+		{"a.*.c", []string{"a.b.c"}, []string{"a.c", "a.b.d", "a.b.c.d"}},
+		{"*.", []string{"a.b", "a.b.c"}, []string{"a"}},
+		{"*.*.>", []string{"a.b.c", "a.b.c.d"}, []string{"a.b", "a"}},
+		{"a*", []string{"a*"}, []string{"ab"}}, // a star within a token is itself
+	} {
+		if err := ValidatePattern(c.pattern); err != nil {
+			t.Error(err)
+		}
+		for _, s := range c.match {
+			if !MatchTopic(c.pattern, s) {
+				t.Errorf("%q doesn't match %q", c.pattern, s)
+			}
+		}
+		for _, s := range c.not {
+			if MatchTopic(c.pattern, s) {
+				t.Errorf("%q matches %q", c.pattern, s)
+			}
+		}
+	}
+}
