@@ -23,8 +23,8 @@ type Config struct {
 	// Socket is the path to listen on; "" takes the first usable of BHOME_SOCKET, $XDG_RUNTIME_DIR/bhome/<bus>.sock and
 	// /run/bhome/<bus>.sock.
 	Socket string `toml:"socket"`
-	// SocketMode is the permission bits of the socket, who may connect: "0600" (this user) to "0666" (everybody). "" is
-	// the center's default.
+	// SocketMode is the permission bits of the socket, who may connect: "0600" (this user), "0660" (its group too; "" is
+	// that) to "0666" (everybody).
 	SocketMode FileMode  `toml:"socket_mode"`
 	Limits     Limits    `toml:"limits"`
 	Heartbeat  Heartbeat `toml:"heartbeat"`
@@ -41,13 +41,14 @@ type Limits struct {
 	Reserve      units.Bytes `toml:"reserve"`       // what a sender's quotas must leave of its limit
 
 	Procs                int `toml:"procs"`                  // distinct names in the proc table, at most 65536
-	SegmentsPerNode      int `toml:"segments_per_node"`      //
-	SessionsPerUID       int `toml:"sessions_per_uid"`       // processes of one user at a time
-	NamesPerUID          int `toml:"names_per_uid"`          // distinct names one user may ever take
-	RoutesPerNode        int `toml:"routes_per_node"`        //
-	SubscriptionsPerNode int `toml:"subscriptions_per_node"` //
-	TopicsPerNode        int `toml:"topics_per_node"`        // advertised by one node
-	ProvidersPerService  int `toml:"providers_per_service"`  //
+	NamesPerUID          int `toml:"names_per_uid"`          // of them, those that one user may ever take
+	Sessions             int `toml:"sessions"`               // living processes
+	SessionsPerUID       int `toml:"sessions_per_uid"`       // of them, those of one user
+	SegmentsPerNode      int `toml:"segments_per_node"`      // shared memory segments of one process
+	RoutesPerNode        int `toml:"routes_per_node"`        // queues from and to one process
+	SubscriptionsPerNode int `toml:"subscriptions_per_node"` // of one process, services included
+	TopicsPerNode        int `toml:"topics_per_node"`        // published by one process, and services asked by it
+	Topics               int `toml:"topics"`                 // distinct topics of the bus
 }
 
 // Heartbeat says when a silent node is called unresponsive and what then.
@@ -75,6 +76,7 @@ const (
 	minOffline = 100 * time.Millisecond
 	maxSilence = 24 * time.Hour
 	maxProcs   = 65536
+	minBytes   = 1 << 20
 )
 
 // Default is the configuration with no file and no flags.
@@ -144,13 +146,19 @@ func (l Limits) validate() (errs []error) {
 		}
 	}
 	count("procs", l.Procs, maxProcs)
-	count("segments_per_node", l.SegmentsPerNode, 65536)
-	count("sessions_per_uid", l.SessionsPerUID, maxProcs)
 	count("names_per_uid", l.NamesPerUID, maxProcs)
+	count("sessions", l.Sessions, 1<<20)
+	count("sessions_per_uid", l.SessionsPerUID, 1<<20)
+	count("segments_per_node", l.SegmentsPerNode, 8192)
 	count("routes_per_node", l.RoutesPerNode, 1<<20)
 	count("subscriptions_per_node", l.SubscriptionsPerNode, 1<<20)
-	count("topics_per_node", l.TopicsPerNode, 1<<20)
-	count("providers_per_service", l.ProvidersPerService, 1<<16)
+	count("topics_per_node", l.TopicsPerNode, 1<<24)
+	count("topics", l.Topics, 1<<31-1)
+	for key, n := range map[string]units.Bytes{"bus": l.Bus, "uid": l.UID, "node": l.Node} {
+		if n != 0 && n < minBytes {
+			errs = append(errs, fmt.Errorf("limits.%s: %v, at least %v", key, n, units.Bytes(minBytes)))
+		}
+	}
 
 	most := func(key string, n units.Bytes, of string, limit units.Bytes) {
 		if n != 0 && limit != 0 && n > limit {
