@@ -78,6 +78,7 @@ func (r *Reader) flush() {
 
 // ringSpace rings a writer that waits for space, once for each time that it fell asleep.
 func (r *Reader) ringSpace() {
+	r.at("wantsSpace")
 	e := r.peer.wantsSpace.Load() // pairs with Writer.ArmSpace: it stores wantsSpace, then loads head and returnedTail
 	if e == 0 || r.bell == nil {
 		return

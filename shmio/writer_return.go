@@ -129,6 +129,7 @@ func (w *Writer) ArmSpace() (stillFull bool) {
 	if w.spaceSeen == 0 {
 		w.spaceSeen = 1
 	}
+	w.at("wantsSpace")
 	w.half.wantsSpace.Store(w.spaceSeen) // pairs with Reader.ringSpace: it stores head or returnedTail, then loads this
 	w.at("space?")
 	w.refresh()

@@ -188,7 +188,8 @@ func (w *Writer) toLimbo(i, after uint64, block bool) {
 	} else {
 		w.limbo.add(i)
 	}
-	if !w.pinned {
+	// An honest reader claims i only after head passed the message that was pinned before; if head hasn't, that one stays.
+	if !w.pinned || ahead(w.peer.head.Load(), w.pin) {
 		w.pinned, w.pin, w.limbo.waited = true, i, false
 		w.setFree(i)
 	}
