@@ -40,7 +40,25 @@ func (r *Reader) UnreadMessages() (n uint64) {
 	if p == nil {
 		return 0
 	}
-	for c := p.tail.Load() - slots; slots > 0; n++ {
+	return countRecords(ring, p.tail.Load()-slots, slots)
+}
+
+// CountUnread counts the messages in a writer half from the reader's head on, for inspection by a third process: v is
+// what ScanOut made of it. Both ends' words are hostile: the count is at most the ring's slots.
+func CountUnread(writer []byte, v WriterView, head uint64) uint64 {
+	if ahead(v.DropTo, head) {
+		head = v.DropTo
+	}
+	slots := v.Tail - head
+	if slots > uint64(v.Slots) {
+		return 0
+	}
+	return countRecords(words(writer, ringOffset, uint64(v.Slots)), head, slots)
+}
+
+// countRecords counts the messages in so many slots from cursor c on.
+func countRecords(ring []uint64, c, slots uint64) (n uint64) {
+	for ; slots > 0; n++ {
 		took := uint64(1)
 		if w := wire.Word(atomic.LoadUint64(&ring[c&uint64(len(ring)-1)])); w.IsCommand() && w.Cmd() == wire.CmdInline {
 			if k, err := wire.DecodeInlineHead(w); err == nil {

@@ -1,0 +1,189 @@
+package actors
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+	"google.golang.org/protobuf/proto"
+
+	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
+	"github.com/bhome-bus/bhome/shmio"
+	"github.com/bhome-bus/bhome/wire"
+)
+
+// admission is a node that asks to be let in: its Hello and its descriptors, verified, and the kernel's word on who it is.
+type admission struct {
+	conn    *connection
+	cred    shmio.Cred
+	pidfd   *shmio.FD
+	hello   *bhomev1.Hello
+	seg0    *shmio.Segment
+	data    *shmio.Segment // for the session
+	data2   *shmio.Segment // for MsgRecords
+	dataFD  *shmio.FD
+	seg0FD  *shmio.FD
+	bell    *shmio.Bell
+	refused chan struct{}
+}
+
+func (a *admission) close() {
+	for _, s := range []*shmio.Segment{a.seg0, a.data, a.data2} {
+		closeSegment(s)
+	}
+	closeFDs([]*shmio.FD{a.pidfd, a.dataFD, a.seg0FD})
+	if a.bell != nil {
+		_ = a.bell.Close()
+	}
+}
+
+// knocked tells the center of a connection, so that it can bound them per uid before anything is read of it; letIn is
+// its answer, and left says that the connection was not admitted after all.
+type (
+	knocked struct {
+		uid   uint32
+		letIn chan *bhomev1.ErrorMsg
+	}
+	left struct{ uid uint32 }
+)
+
+// acceptor accepts connections until its listener closes. Each gets a goroutine of its own: what a node passes can block
+// whoever receives or closes it.
+type acceptor struct {
+	l      *shmio.Listener
+	root   *actor.RootContext
+	center *actor.PID
+	log    *slog.Logger
+	done   chan struct{}
+}
+
+func (a *acceptor) run() {
+	defer close(a.done)
+	wait := time.Millisecond
+	for {
+		c, err := a.l.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil { // out of descriptors, most likely: it passes when somebody leaves
+			a.log.Warn("can't accept a connection", "error", err)
+			<-time.After(wait)
+			wait = min(2*wait, time.Second)
+			continue
+		}
+		wait = time.Millisecond
+		go a.greet(c)
+	}
+}
+
+// greet hears a node's Hello and hands it to the center.
+func (a *acceptor) greet(c *shmio.Conn) {
+	cred := c.Peer()
+	k := &knocked{uid: cred.UID, letIn: make(chan *bhomev1.ErrorMsg, 1)}
+	a.root.Send(a.center, k)
+	select {
+	case refused := <-k.letIn:
+		if refused != nil {
+			a.refuse(c, cred, refused)
+			return
+		}
+	case <-time.After(helloTimeout):
+		_ = c.Close() // the center is gone or stuck: nobody can let it in
+		return
+	}
+	adm, err := a.admit(c)
+	if err != nil {
+		a.root.Send(a.center, &left{cred.UID})
+		msg := errorMsg(bhomev1.ErrorCode_ERROR_CODE_INVALID_INPUT, "Hello: %v", err)
+		if errors.Is(err, shmio.ErrIncompatibleABI) {
+			msg.Code = bhomev1.ErrorCode_ERROR_CODE_INCOMPATIBLE_ABI
+		}
+		a.refuse(c, cred, msg)
+		return
+	}
+	a.root.Send(a.center, adm)
+}
+
+func (a *acceptor) refuse(c *shmio.Conn, cred shmio.Cred, why *bhomev1.ErrorMsg) {
+	a.log.Warn("a process is refused", "pid", cred.PID, "uid", cred.UID, "reason", why.GetMessage(), "limit", why.GetLimit())
+	refuseConn(c, why)
+}
+
+// refuseConn tells a node why, as far as it listens, and hangs up.
+func refuseConn(c *shmio.Conn, why *bhomev1.ErrorMsg) {
+	b, err := encodeFrame(&bhomev1.Head{Type: uint32(bhomev1.MsgType_MSG_TYPE_COMMON_REPLY)}, &bhomev1.CommonReply{Errmsg: why})
+	if err == nil && c.SetSendDeadline(time.Now().Add(time.Second)) == nil {
+		_ = c.Send(b)
+	}
+	_ = c.Close()
+}
+
+// admit hears and verifies a Hello with its three descriptors.
+func (a *acceptor) admit(c *shmio.Conn) (adm *admission, err error) {
+	adm = &admission{cred: c.Peer(), hello: &bhomev1.Hello{}}
+	var fds []*shmio.FD
+	defer func() {
+		closeFDs(fds)
+		if err != nil {
+			adm.close()
+		}
+	}()
+	if err := c.SetReceiveDeadline(time.Now().Add(helloTimeout)); err != nil {
+		return adm, err
+	}
+	buf := make([]byte, wire.MaxFrame)
+	n, fds, err := c.Receive(buf)
+	if err != nil {
+		return adm, err
+	}
+	head, body, err := decodeFrame(buf[:n])
+	if err != nil {
+		return adm, err
+	}
+	if head.GetType() != uint32(bhomev1.MsgType_MSG_TYPE_HELLO) {
+		return adm, fmt.Errorf("%w: message type %d where Hello was expected", wire.ErrBadFrame, head.GetType())
+	}
+	if err := proto.Unmarshal(body, adm.hello); err != nil {
+		return adm, fmt.Errorf("%w: %w", wire.ErrBadFrame, err)
+	}
+	if err := shmio.CheckABI(adm.hello.GetAbi()); err != nil {
+		return adm, err
+	}
+	if len(fds) != 3 || len(adm.hello.GetDown()) != 4 || len(adm.hello.GetUp()) != 2 {
+		return adm, fmt.Errorf("%w: %d descriptors, %d and %d queues; want 3 (segment 0, data segment, bell), 4 and 2",
+			wire.ErrBadFrame, len(fds), len(adm.hello.GetDown()), len(adm.hello.GetUp()))
+	}
+	seg0, data, bell := fds[0], fds[1], fds[2]
+	fds = nil
+	adm.seg0FD, adm.dataFD = seg0, data
+	if adm.bell, err = shmio.OpenBell(bell); err != nil {
+		return adm, err
+	}
+	open := func(fd *shmio.FD, kind shmio.Kind, most uint64) (*shmio.Segment, error) {
+		dup, err := fd.Dup()
+		if err != nil {
+			return nil, err
+		}
+		return shmio.OpenSegment(dup, shmio.Want{Kinds: []shmio.Kind{kind}, MaxSize: most, CloseFD: true})
+	}
+	if adm.seg0, err = open(seg0, shmio.KindProcess, segment0Most); err != nil {
+		return adm, fmt.Errorf("segment 0: %w", err)
+	}
+	if adm.data, err = open(data, shmio.KindData, maxSegmentSize); err != nil {
+		return adm, fmt.Errorf("the first data segment: %w", err)
+	}
+	if adm.data2, err = open(data, shmio.KindData, maxSegmentSize); err != nil {
+		return adm, fmt.Errorf("the first data segment: %w", err)
+	}
+	if adm.pidfd, err = c.PeerPIDFD(); err != nil {
+		return adm, err
+	}
+	if err := c.SetReceiveDeadline(time.Time{}); err != nil {
+		return adm, err
+	}
+	adm.conn = newConnection(c, a.root)
+	return adm, nil
+}

@@ -1,0 +1,441 @@
+package actors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+	"github.com/asynkron/protoactor-go/scheduler"
+	"golang.org/x/sys/unix"
+
+	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
+	"github.com/bhome-bus/bhome/shmio"
+	"github.com/bhome-bus/bhome/wire"
+)
+
+// Info is what Spawn tells of the center it started.
+type Info struct {
+	Bus    string
+	Socket string
+}
+
+// Spawn starts a center as a child of parent, or of the root context. When it returns the socket listens. Errors:
+// shmio.ErrBusInUse (another center has the bus; the text says which process), shmio.ErrUnsupported, and what the
+// socket's folder refuses. End it with Stop.
+func Spawn(parent actor.SpawnerContext, name string, cfg Config) (*actor.PID, Info, error) {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if err := cfg.Validate(); err != nil {
+		return nil, Info{}, err
+	}
+	if err := shmio.Probe(); err != nil {
+		return nil, Info{}, fmt.Errorf("start the center: %w", err)
+	}
+	l, err := listen(cfg)
+	if err != nil {
+		return nil, Info{}, fmt.Errorf("start the center of bus %q: %w", cfg.Bus, err)
+	}
+	c := &center{cfg: cfg, log: cfg.Logger, listener: l}
+	if err := c.open(); err != nil {
+		return nil, Info{}, errors.Join(fmt.Errorf("start the center of bus %q: %w", cfg.Bus, err), l.Close())
+	}
+	pid, err := parent.SpawnNamed(c.props(), name)
+	if err != nil {
+		c.closeAll()
+		return nil, Info{}, fmt.Errorf("start the center of bus %q: %w", cfg.Bus, err)
+	}
+	return pid, Info{Bus: cfg.Bus, Socket: l.Path()}, nil
+}
+
+// Props are for those who spawn by themselves. The center of these props can be spawned once; its actor fails if it
+// can't listen.
+func Props(cfg Config) *actor.Props {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	c := &center{cfg: cfg, log: cfg.Logger}
+	return c.props()
+}
+
+// Stop ends a center and waits until all that it held is gone: actors, goroutines, descriptors, mappings.
+func Stop(ctx context.Context, system *actor.ActorSystem, pid *actor.PID) error {
+	done := make(chan error, 1)
+	go func() { done <- system.Root.PoisonFuture(pid).Wait() }()
+	select {
+	case err := <-done:
+		if err != nil {
+			return fmt.Errorf("stop the center: %w", err)
+		}
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("stop the center: %w", context.Cause(ctx))
+	}
+}
+
+// listen binds the configured socket, or the first candidate that can be.
+func listen(cfg Config) (*shmio.Listener, error) {
+	paths := []string{cfg.Socket}
+	if cfg.Socket == "" {
+		paths = shmio.SocketCandidates(cfg.Bus)
+	}
+	var errs []error
+	for _, p := range paths {
+		l, err := shmio.Listen(p, cfg.SocketMode)
+		if err == nil {
+			return l, nil
+		}
+		errs = append(errs, err)
+		if errors.Is(err, shmio.ErrBusInUse) {
+			break
+		}
+	}
+	return nil, errors.Join(errs...)
+}
+
+// center is the root of the bus.
+type center struct {
+	cfg      Config
+	log      *slog.Logger
+	listener *shmio.Listener
+	reactor  *shmio.Reactor
+	public   *shmio.Segment
+	acceptor *acceptor
+	started  time.Time
+
+	roles    roles
+	sessions map[uint64]*admitted
+	perUID   map[uint32]int
+	knocking int
+	ids      sessionIDs
+	watchers map[string]*actor.PID
+	handlers map[uint32]*actor.PID
+	timer    scheduler.CancelFunc
+	queries  *atomic.Int64 // goroutines that answer; pairs with their end
+}
+
+// admitted is what the center remembers of a session.
+type admitted struct {
+	pid    *actor.PID
+	id     Identity
+	online bool
+}
+
+// sessionIDs hands out base ids: 10 ms ticks since 2020 and a count, so that they are unique across restarts.
+type sessionIDs struct{ next uint64 }
+
+func newSessionIDs(now time.Time) sessionIDs {
+	const epoch2020 = 1577836800
+	return sessionIDs{next: uint64(now.UnixMilli()-epoch2020*1000) / 10 << 21}
+}
+
+func (s *sessionIDs) take() uint64 {
+	s.next += wire.AddressesPerSession
+	return s.next
+}
+
+func (c *center) props() *actor.Props {
+	return actor.PropsFromProducer(func() actor.Actor { return guarded{c} })
+}
+
+// open makes what must exist before the first connection.
+func (c *center) open() (err error) {
+	if c.listener == nil {
+		if c.listener, err = listen(c.cfg); err != nil {
+			return err
+		}
+	}
+	if c.public, err = shmio.CreateSegment("bhome-public", shmio.SegmentSpec{Kind: shmio.KindPublic, Size: 2 * shmio.FirstBlock}); err != nil {
+		return err
+	}
+	c.public.Publish(shmio.StateRegistered)
+	if c.reactor, err = shmio.NewReactor(); err != nil {
+		closeSegment(c.public)
+		return err
+	}
+	return nil
+}
+
+func (c *center) closeAll() {
+	_ = c.listener.Close() // on the way out: nothing can be done about it
+	_ = c.reactor.Close()
+	closeSegment(c.public)
+}
+
+// Receive is the actor.
+func (c *center) Receive(ctx actor.Context) {
+	switch m := ctx.Message().(type) {
+	case *actor.Started:
+		c.start(ctx)
+	case *actor.Stopping:
+		c.stopping()
+	case *actor.Stopped:
+		c.stopped()
+	case *actor.Terminated:
+		c.terminated(ctx, m.Who)
+	case *timerTick:
+		c.onTick(ctx)
+	case *knocked:
+		m.letIn <- c.letIn(m.uid)
+	case *left:
+		c.leave(m.uid)
+	case *admission:
+		c.admit(ctx, m)
+	case *nodeOnline:
+		c.online(ctx, m)
+	case *nodeLeaves:
+		c.offline(ctx, m.id, "it has left")
+	case *sessionGone:
+		c.gone(ctx, m)
+	case *userFrame:
+		c.onUserFrame(ctx, m)
+	default:
+		c.onQuestion(ctx, m)
+	}
+}
+
+type timerTick struct{}
+
+func (c *center) start(ctx actor.Context) {
+	if c.reactor == nil { // spawned from Props
+		if err := c.open(); err != nil {
+			panic(fmt.Errorf("start the center of bus %q: %w", c.cfg.Bus, err))
+		}
+	}
+	c.started = time.Now()
+	c.sessions, c.perUID = map[uint64]*admitted{}, map[uint32]int{}
+	c.watchers, c.handlers = map[string]*actor.PID{}, map[uint32]*actor.PID{}
+	c.ids, c.queries = newSessionIDs(c.started), new(atomic.Int64)
+	strategy := &supervision{log: c.log, self: ctx.Self(), fails: map[string]*failures{}}
+	spawn := func(name string, a actor.Actor) *actor.PID {
+		// The same record keeper again after a failure: it is the message that was bad.
+		return ctx.Spawn(actor.PropsFromProducer(func() actor.Actor { return guarded{a} }, actor.WithSupervisor(strategy)))
+	}
+	c.roles = roles{center: ctx.Self(), procs: spawn("procs", newProcRecords(c.cfg)), msgs: spawn("msgs", newMsgRecords(c.cfg)),
+		registry: spawn("registry", newRegistry(c.cfg)), pubsub: spawn("pubsub", newPubSub(c.cfg))}
+	c.acceptor = &acceptor{l: c.listener, root: ctx.ActorSystem().Root, center: ctx.Self(), log: c.log, done: make(chan struct{})}
+	go c.acceptor.run()
+	c.timer = scheduler.NewTimerScheduler(ctx).SendRepeatedly(time.Second, time.Second, ctx.Self(), &timerTick{})
+	c.log.Info("the center is ready", "bus", c.cfg.Bus, "socket", c.listener.Path(), "pid", unix.Getpid(),
+		"bus_bytes", c.cfg.Limits.BusBytes, "node_bytes", c.cfg.Limits.NodeBytes, "max_message", c.cfg.Limits.MaxMessage)
+}
+
+// stopping ends what brings in more; the children stop after it.
+func (c *center) stopping() {
+	defer func() {
+		if p := recover(); p != nil { // a panic in Stopping would revive the actor
+			c.log.Error("stopping the center failed", "panic", p)
+		}
+	}()
+	if c.timer != nil {
+		c.timer()
+	}
+	if c.acceptor != nil {
+		_ = c.listener.Close() // ends the acceptor
+		<-c.acceptor.done
+	}
+}
+
+// stopped runs when all children have ended.
+func (c *center) stopped() {
+	defer func() {
+		if p := recover(); p != nil { // watchers must hear of the end
+			c.log.Error("closing the center failed", "panic", p)
+		}
+	}()
+	for c.queries != nil && c.queries.Load() > 0 {
+		<-time.After(time.Millisecond) // answers whose actors are gone fail at once
+	}
+	c.closeAll()
+	c.log.Info("the center has stopped", "bus", c.cfg.Bus)
+}
+
+// letIn says whether one more connection of a uid may be heard.
+func (c *center) letIn(uid uint32) *bhomev1.ErrorMsg {
+	l := c.cfg.Limits
+	if n := c.perUID[uid]; n >= l.SessionsPerUID {
+		c.public.Counter(7).Add(1)
+		return tooMany("sessions_per_uid", fmt.Sprintf("uid %d", uid), n, l.SessionsPerUID)
+	}
+	if n := len(c.sessions) + c.knocking; n >= l.Sessions {
+		c.public.Counter(7).Add(1)
+		return tooMany("sessions", c.cfg.Bus, n, l.Sessions)
+	}
+	c.perUID[uid]++
+	c.knocking++
+	return nil
+}
+
+func (c *center) leave(uid uint32) {
+	c.knocking--
+	if c.perUID[uid]--; c.perUID[uid] <= 0 {
+		delete(c.perUID, uid)
+	}
+}
+
+// admit gives a node its session.
+func (c *center) admit(ctx actor.Context, a *admission) {
+	c.knocking--
+	id := Identity{PID: a.cred.PID, UID: a.cred.UID, GID: a.cred.GID, ProcIndex: -1, Since: time.Now()}
+	if r := a.hello.GetResume(); r != 0 {
+		if old := c.sessions[r]; old != nil && old.id.UID == a.cred.UID && old.id.PID == a.cred.PID {
+			ctx.Send(old.pid, &endSession{"its process has attached again"})
+			delete(c.sessions, r)
+			c.release(ctx, old.id, "attached again")
+		}
+		if c.sessions[r] == nil && wire.Session(r).Validate() == nil && r%wire.AddressesPerSession == 0 {
+			id.Session = r
+		}
+	}
+	if id.Session == 0 {
+		id.Session = c.ids.take()
+		for c.sessions[id.Session] != nil {
+			id.Session = c.ids.take()
+		}
+	}
+	s := &session{cfg: c.cfg, log: c.log, roles: c.roles, reactor: c.reactor, public: c.public, adm: a, id: id}
+	strategy := &supervision{log: c.log, self: ctx.Self(), fails: map[string]*failures{}}
+	pid, err := ctx.SpawnNamed(actor.PropsFromProducer(func() actor.Actor { return guarded{s} }, actor.WithSupervisor(strategy)),
+		fmt.Sprintf("%s%d-%d", sessionPrefix, id.Session, c.ids.take()))
+	if err != nil {
+		c.log.Error("a session can't be spawned", "session", id.Session, "error", err)
+		refuseConn(a.conn.c, errorMsg(bhomev1.ErrorCode_ERROR_CODE_INTERNAL, "the center can't make a session: %v", err))
+		a.close()
+		c.knocking++
+		c.leave(a.cred.UID)
+		return
+	}
+	c.sessions[id.Session] = &admitted{pid: pid, id: id}
+	c.public.Counter(0).Store(uint64(len(c.sessions)))
+}
+
+const sessionPrefix = "session-"
+
+func isSession(pid *actor.PID) bool {
+	return strings.Contains(pid.Id[strings.LastIndexByte(pid.Id, '/')+1:], sessionPrefix)
+}
+
+func (c *center) online(ctx actor.Context, m *nodeOnline) {
+	a := c.sessions[m.id.Session]
+	if a == nil {
+		return
+	}
+	a.online, a.id = true, m.id
+	if d := m.displaced; d != nil {
+		if old := c.sessions[d.session]; old != nil {
+			ctx.Send(old.pid, &displace{session: d.session, by: holder{m.id.Session, m.id.PID, m.id.UID}, name: m.id.Name})
+			c.offline(ctx, old.id, "displaced")
+		}
+	}
+	for _, w := range c.watchers {
+		ctx.Send(w, &NodeUp{Name: m.id.Name, Session: m.id.Session, PID: m.id.PID, UID: m.id.UID})
+	}
+}
+
+// offline tells that a name is no longer there.
+func (c *center) offline(ctx actor.Context, id Identity, reason string) {
+	a := c.sessions[id.Session]
+	if a == nil || !a.online {
+		return
+	}
+	a.online = false
+	for _, w := range c.watchers {
+		ctx.Send(w, &NodeDown{Name: id.Name, Session: id.Session, PID: id.PID, UID: id.UID, Reason: reason})
+	}
+}
+
+func (c *center) gone(ctx actor.Context, m *sessionGone) {
+	a := c.sessions[m.id.Session]
+	if a == nil || m.from != nil && m.from.Id != a.pid.Id {
+		return // its successor has the id now
+	}
+	c.offline(ctx, m.id, m.reason)
+	delete(c.sessions, m.id.Session)
+	c.release(ctx, m.id, m.reason)
+}
+
+// release has every role forget a session.
+func (c *center) release(ctx actor.Context, id Identity, reason string) {
+	if c.perUID[id.UID]--; c.perUID[id.UID] <= 0 {
+		delete(c.perUID, id.UID)
+	}
+	c.public.Counter(0).Store(uint64(len(c.sessions)))
+	for _, pid := range []*actor.PID{c.roles.pubsub, c.roles.registry, c.roles.procs, c.roles.msgs} {
+		ctx.Send(pid, &sessionGone{id: id, reason: reason})
+	}
+}
+
+// terminated hears of children that ended; a session that failed said nothing of it itself.
+func (c *center) terminated(ctx actor.Context, who *actor.PID) {
+	for _, a := range c.sessions {
+		if a.pid.Id == who.Id {
+			c.gone(ctx, &sessionGone{id: a.id, reason: "its session has failed"})
+			return
+		}
+	}
+	delete(c.watchers, who.Id)
+	for t, h := range c.handlers {
+		if h.Id == who.Id {
+			delete(c.handlers, t)
+		}
+	}
+}
+
+// onTick is the second's work: the sweep, the heartbeats, the public counters.
+func (c *center) onTick(ctx actor.Context) {
+	now := monotonic()
+	living := make(map[uint64]struct{}, len(c.sessions))
+	for id, a := range c.sessions {
+		living[id] = struct{}{}
+		ctx.Send(a.pid, &tick{now: now})
+	}
+	ctx.Send(c.roles.msgs, &tick{now: now, public: c.public, alive: func(s uint64) bool { _, ok := living[s]; return ok }})
+}
+
+// onUserFrame passes a frame of the embedding program's to its handler.
+func (c *center) onUserFrame(ctx actor.Context, m *userFrame) {
+	h := c.handlers[m.typ]
+	if h == nil {
+		commonReply(ctx, m.to, errorMsg(bhomev1.ErrorCode_ERROR_CODE_NOT_FOUND, "nobody handles message type %d here", m.typ))
+		return
+	}
+	to := m.to
+	reply := ctx.Spawn(actor.PropsFromProducer(func() actor.Actor { return &userReplier{to: to} }))
+	ctx.RequestWithCustomSender(h, &UserMessage{From: m.id, Type: m.typ, Body: m.body}, reply)
+}
+
+// userReplier waits for a handler's answer, and no longer than that.
+type userReplier struct {
+	to    asker
+	timer *time.Timer
+}
+
+const userReplyTimeout = 30 * time.Second
+
+// Receive is the actor.
+func (u *userReplier) Receive(c actor.Context) {
+	switch m := c.Message().(type) {
+	case *actor.Started:
+		root, self := c.ActorSystem().Root, c.Self()
+		u.timer = time.AfterFunc(userReplyTimeout, func() { root.Send(self, &userTimeout{}) })
+	case *UserReply:
+		if m.Err != "" {
+			commonReply(c, u.to, errorMsg(bhomev1.ErrorCode_ERROR_CODE_HANDLER, "%s", validText(m.Err)))
+		} else {
+			c.Send(u.to.session, &frameOut{to: u.to, typ: bhomev1.MsgType(m.Type), body: rawBody(m.Body)})
+		}
+		c.Stop(c.Self())
+	case *userTimeout:
+		commonReply(c, u.to, errorMsg(bhomev1.ErrorCode_ERROR_CODE_BUSY, "the handler has not answered within %v", userReplyTimeout))
+		c.Stop(c.Self())
+	case *actor.Stopping:
+		u.timer.Stop()
+	}
+}
+
+type userTimeout struct{}

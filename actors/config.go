@@ -1,0 +1,133 @@
+package actors
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bhome-bus/bhome/shmio"
+	"github.com/bhome-bus/bhome/wire"
+)
+
+// Limits bound what nodes can make the bus hold. Bytes count whole segments, used or not.
+type Limits struct {
+	BusBytes             uint64 // all segments of all nodes
+	UIDBytes             uint64 // those of one uid
+	NodeBytes            uint64 // those of one node
+	MaxMessage           uint64 // payload of one message
+	DefaultQuota         uint64 // bytes a route may keep unreturned, where its subscriber doesn't say
+	Reserve              uint64 // of a node's bytes, what routes' quotas leave free
+	Procs                int    // names ever registered, at most 65,536
+	NamesPerUID          int    // of them, those of one uid
+	Sessions             int    // living nodes
+	SessionsPerUID       int
+	SegmentsPerNode      int
+	RoutesPerNode        int
+	SubscriptionsPerNode int // services included
+	TopicsPerNode        int // published, and services asked
+	Topics               int // names the center gives ids to
+}
+
+// Config is what a center is told. Start from DefaultConfig.
+type Config struct {
+	Bus        string      // name
+	Socket     string      // path; "" is the first usable of shmio.SocketCandidates
+	SocketMode fs.FileMode // of the socket: who may connect
+	Limits     Limits
+	// OfflineAfter is how long a node may be silent before it counts as unresponsive; nodes are told to speak three times
+	// as often. Nothing of an unresponsive node is reclaimed.
+	OfflineAfter time.Duration
+	// KillUnresponsive ends (SIGKILL) a process that has been silent for KillAfter. Off unless the operator asks for it.
+	KillUnresponsive bool
+	KillAfter        time.Duration
+	Wait             shmio.WaitStrategy // of the pumps
+	Logger           *slog.Logger       // nil: nothing is logged
+
+	hooks hooks
+}
+
+// hooks let tests look into the center.
+type hooks struct {
+	dropSessionEnd func(session uint64) bool // MsgRecords doesn't hear of this end
+	beforeGrant    func()                    // in MsgRecords, before each chunk
+	onFrame        func(typ uint32)          // in a Session, before each frame
+	onQueue        func(direction string, queue int)
+}
+
+// DefaultConfig is a center for this machine: half of its memory for the bus.
+func DefaultConfig() Config {
+	half := memoryLimit() / 2
+	return Config{
+		Bus: "default", SocketMode: 0o660,
+		Limits: Limits{BusBytes: half, UIDBytes: half, NodeBytes: half, MaxMessage: min(1<<30, half/4), DefaultQuota: 32 << 20,
+			Reserve: 1 << 20, Procs: 65536, NamesPerUID: 65536, Sessions: 8192, SessionsPerUID: 8192, SegmentsPerNode: 512,
+			RoutesPerNode: 16384, SubscriptionsPerNode: 16384, TopicsPerNode: 131072, Topics: 1 << 20},
+		OfflineAfter: 15 * time.Second, KillAfter: 60 * time.Second,
+	}
+}
+
+// memoryLimit is the machine's memory, or the limit of our memory cgroup if that is lower.
+func memoryLimit() uint64 {
+	var si unix.Sysinfo_t
+	total := uint64(2 << 30)
+	if err := unix.Sysinfo(&si); err == nil {
+		total = uint64(si.Totalram) * uint64(si.Unit)
+	}
+	for _, p := range []string{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"} {
+		b, err := os.ReadFile(p)
+		if err != nil {
+			continue
+		}
+		if n, err := strconv.ParseUint(string(bytes.TrimSpace(b)), 10, 64); err == nil && n > 0 {
+			total = min(total, n)
+		}
+	}
+	return total
+}
+
+// Validate says what is wrong with c, if anything.
+func (c Config) Validate() error {
+	var errs []error
+	if err := shmio.ValidateBus(c.Bus); err != nil {
+		errs = append(errs, err)
+	}
+	bad := func(name string, v, low, high any) {
+		errs = append(errs, fmt.Errorf("%s: %v, must be %v to %v", name, v, low, high))
+	}
+	l := c.Limits
+	for _, f := range []struct {
+		name         string
+		v, low, high uint64
+	}{
+		{"BusBytes", l.BusBytes, 1 << 20, 1 << 50}, {"UIDBytes", l.UIDBytes, 1 << 20, 1 << 50}, {"NodeBytes", l.NodeBytes, 1 << 20, 1 << 50},
+		{"MaxMessage", l.MaxMessage, 64, wire.MaxMessage}, {"DefaultQuota", l.DefaultQuota, 1, 1 << 50}, {"Reserve", l.Reserve, 0, l.NodeBytes},
+		{"Procs", uint64(l.Procs), 1, 65536}, {"NamesPerUID", uint64(l.NamesPerUID), 1, 65536}, {"Sessions", uint64(l.Sessions), 1, 1 << 20},
+		{"SessionsPerUID", uint64(l.SessionsPerUID), 1, 1 << 20}, {"SegmentsPerNode", uint64(l.SegmentsPerNode), 2, 8192},
+		{"RoutesPerNode", uint64(l.RoutesPerNode), 1, 1 << 20}, {"SubscriptionsPerNode", uint64(l.SubscriptionsPerNode), 1, 1 << 20},
+		{"TopicsPerNode", uint64(l.TopicsPerNode), 1, 1 << 24}, {"Topics", uint64(l.Topics), 1, 1 << 31},
+	} {
+		if f.v < f.low || f.v > f.high {
+			bad(f.name, f.v, f.low, f.high)
+		}
+	}
+	if c.OfflineAfter < 100*time.Millisecond {
+		bad("OfflineAfter", c.OfflineAfter, 100*time.Millisecond, "any")
+	}
+	if c.KillAfter < c.OfflineAfter {
+		bad("KillAfter", c.KillAfter, c.OfflineAfter, "any")
+	}
+	if c.SocketMode&^fs.ModePerm != 0 {
+		errs = append(errs, fmt.Errorf("SocketMode: %v has more than permissions", c.SocketMode))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("center config: %w", err)
+	}
+	return nil
+}

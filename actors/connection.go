@@ -1,0 +1,367 @@
+package actors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync/atomic"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+	"google.golang.org/protobuf/proto"
+
+	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
+	"github.com/bhome-bus/bhome/shmio"
+	"github.com/bhome-bus/bhome/wire"
+)
+
+const (
+	helloTimeout   = 5 * time.Second
+	maxUnacked     = 4     // frames with descriptors that the node hasn't acknowledged
+	maxQueued      = 65536 // frames that wait for a node to read its socket
+	socketCredits  = 32    // frames of a node in its session's mailbox
+	maxSegmentSize = 32 << 30
+	segment0Most   = 4 << 20
+)
+
+// connection is a node's socket: one goroutine that receives (and verifies descriptors, which may block), one that
+// queues, one that sends. It knows nothing of sessions but where to send what it hears.
+type connection struct {
+	c       *shmio.Conn
+	root    *actor.RootContext
+	target  atomic.Pointer[actor.PID] // the session; stored once, before serve. Pairs with deliver's load
+	credits chan struct{}
+	in      chan outFrame
+	toSend  chan outFrame
+	acks    chan uint64
+	done    chan struct{} // closed by close
+	closed  atomic.Bool
+}
+
+// outFrame is a frame to be sent; its descriptors are closed after.
+type outFrame struct {
+	typ  bhomev1.MsgType
+	body proto.Message
+	fds  []*shmio.FD
+}
+
+// What a connection tells its session.
+type (
+	socketFrame struct {
+		typ  bhomev1.MsgType
+		body proto.Message
+		seg  *shmio.Segment // SegmentAdd: opened, for the session
+		seg2 *shmio.Segment // data: opened again, for MsgRecords
+		fd   *shmio.FD      // SegmentAdd: the descriptor, for peers
+		bell *shmio.FD      // RouteHalf
+	}
+	socketFault struct{ err error }
+	socketEnd   struct{ err error }
+)
+
+func newConnection(c *shmio.Conn, root *actor.RootContext) *connection {
+	k := &connection{c: c, root: root, credits: make(chan struct{}, socketCredits), in: make(chan outFrame), toSend: make(chan outFrame),
+		acks: make(chan uint64, maxUnacked), done: make(chan struct{})}
+	for range socketCredits {
+		k.credits <- struct{}{}
+	}
+	return k
+}
+
+// send queues a frame; it never blocks for long. The descriptors are the connection's.
+func (k *connection) send(f outFrame) {
+	select {
+	case k.in <- f:
+	case <-k.done:
+		closeFDs(f.fds)
+	}
+}
+
+// credit lets the receiving goroutine deliver one frame more.
+func (k *connection) credit() {
+	select {
+	case k.credits <- struct{}{}:
+	default:
+	}
+}
+
+// close hangs up; the goroutines end.
+func (k *connection) close() {
+	if k.closed.CompareAndSwap(false, true) {
+		close(k.done)
+		_ = k.c.Close() // it is over either way
+	}
+}
+
+// queue keeps what waits for the sender, in order.
+func (k *connection) queue() {
+	var q []outFrame
+	defer func() {
+		for _, f := range q {
+			closeFDs(f.fds)
+		}
+	}()
+	for {
+		var out chan outFrame
+		var first outFrame
+		if len(q) > 0 {
+			out, first = k.toSend, q[0]
+		}
+		select {
+		case f := <-k.in:
+			if q = append(q, f); len(q) > maxQueued {
+				k.deliver(&socketFault{fmt.Errorf("%d frames wait for the node to read its socket", len(q))})
+				return
+			}
+		case out <- first:
+			q[0] = outFrame{}
+			if q = q[1:]; len(q) == 0 {
+				q = nil
+			}
+		case <-k.done:
+			return
+		}
+	}
+}
+
+// sender writes frames, with at most maxUnacked of those with descriptors unacknowledged.
+func (k *connection) sender() {
+	var seq, acked uint64
+	for {
+		var f outFrame
+		select {
+		case f = <-k.toSend:
+		case a := <-k.acks:
+			acked = max(acked, a)
+			continue
+		case <-k.done:
+			return
+		}
+		n := uint64(0)
+		if len(f.fds) > 0 {
+			seq++
+			n = seq
+			for seq-acked > maxUnacked {
+				select {
+				case a := <-k.acks:
+					acked = max(acked, min(a, seq))
+				case <-k.done:
+					closeFDs(f.fds)
+					return
+				}
+			}
+		}
+		b, err := encodeFrame(&bhomev1.Head{Type: uint32(f.typ), Seq: n}, f.body)
+		if err == nil {
+			err = k.c.Send(b, f.fds...)
+		}
+		closeFDs(f.fds)
+		if err != nil && !k.closed.Load() {
+			k.deliver(&socketFault{fmt.Errorf("send %v: %w", f.typ, err)})
+			return
+		}
+	}
+}
+
+func (k *connection) deliver(msg any) {
+	if pid := k.target.Load(); pid != nil {
+		k.root.Send(pid, msg)
+	}
+}
+
+// receive is the receiving goroutine: everything that comes is parsed, verified and closed, whatever it is.
+func (k *connection) receive(ctx context.Context) {
+	buf := make([]byte, wire.MaxFrame)
+	for {
+		select {
+		case <-k.credits:
+		case <-k.done:
+			return
+		}
+		n, fds, err := k.c.Receive(buf)
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				err = nil
+			}
+			k.deliver(&socketEnd{err})
+			return
+		}
+		f, ack, err := k.parse(buf[:n], fds)
+		switch {
+		case err != nil:
+			k.deliver(&socketFault{err})
+		case ack != 0:
+			select {
+			case k.acks <- ack:
+			case <-k.done:
+				return
+			}
+			k.credit()
+		default:
+			k.deliver(f)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// parse takes a frame apart and verifies its descriptors. It takes over fds.
+func (k *connection) parse(b []byte, fds []*shmio.FD) (f *socketFrame, ack uint64, err error) {
+	f = &socketFrame{}
+	defer func() {
+		closeFDs(fds) // those that nobody took are nil
+		if err != nil {
+			f.close()
+		}
+	}()
+	head, body, err := decodeFrame(b)
+	if err != nil {
+		return f, 0, err
+	}
+	f.typ = bhomev1.MsgType(head.GetType())
+	want := 0
+	switch f.typ {
+	case bhomev1.MsgType_MSG_TYPE_SOCKET_ACK:
+		f.body = &bhomev1.SocketAck{}
+	case bhomev1.MsgType_MSG_TYPE_ROUTE_HALF:
+		f.body = &bhomev1.RouteHalf{}
+	case bhomev1.MsgType_MSG_TYPE_ROUTE_CLOSE:
+		f.body = &bhomev1.RouteClose{}
+	case bhomev1.MsgType_MSG_TYPE_SEGMENT_ADD:
+		f.body = &bhomev1.SegmentAdd{}
+	case bhomev1.MsgType_MSG_TYPE_SEGMENT_DROP:
+		f.body = &bhomev1.SegmentDrop{}
+	case bhomev1.MsgType_MSG_TYPE_SEGMENT_UNMAPPED:
+		f.body = &bhomev1.SegmentUnmapped{}
+	case bhomev1.MsgType_MSG_TYPE_REPORT:
+		f.body = &bhomev1.Report{}
+	case bhomev1.MsgType_MSG_TYPE_BYE:
+		f.body = &bhomev1.Bye{}
+	default:
+		return f, 0, fmt.Errorf("%w: message type %d on the socket", wire.ErrBadFrame, head.GetType())
+	}
+	if err := proto.Unmarshal(body, f.body); err != nil {
+		return f, 0, fmt.Errorf("%w: %v: %w", wire.ErrBadFrame, f.typ, err)
+	}
+	switch m := f.body.(type) {
+	case *bhomev1.SocketAck:
+		return f, m.GetSeq(), nil
+	case *bhomev1.RouteHalf:
+		if m.GetHasBell() {
+			want = 1
+		}
+	case *bhomev1.SegmentAdd:
+		if m.GetErrmsg() == nil {
+			want = 1
+		}
+	}
+	if len(fds) != want {
+		return f, 0, fmt.Errorf("%w: %v with %d descriptors, want %d", wire.ErrBadFrame, f.typ, len(fds), want)
+	}
+	if want == 0 {
+		return f, 0, nil
+	}
+	fd := fds[0]
+	fds = nil
+	if f.typ == bhomev1.MsgType_MSG_TYPE_ROUTE_HALF {
+		f.bell = fd
+		return f, 0, nil
+	}
+	return f, 0, f.openSegment(fd)
+}
+
+// openSegment verifies an announced segment; fd is f's.
+func (f *socketFrame) openSegment(fd *shmio.FD) error {
+	m := f.body.(*bhomev1.SegmentAdd)
+	f.fd = fd
+	kind := shmio.Kind(m.GetSegment().GetKind())
+	if kind != shmio.KindControl && kind != shmio.KindData {
+		return fmt.Errorf("%w: SegmentAdd of a %v segment", wire.ErrBadFrame, kind)
+	}
+	open := func() (*shmio.Segment, error) {
+		dup, err := fd.Dup()
+		if err != nil {
+			return nil, err
+		}
+		s, err := shmio.OpenSegment(dup, shmio.Want{Kinds: []shmio.Kind{kind}, MaxSize: maxSegmentSize, CloseFD: true})
+		if err != nil {
+			return nil, err
+		}
+		ref := m.GetSegment()
+		if s.Number() != ref.GetNumber() || s.Base() != ref.GetBase() || s.Generation() != ref.GetGeneration() || s.Size() != m.GetSize() {
+			_ = s.Close() // the lie is what counts
+			return nil, fmt.Errorf("%w: SegmentAdd says other things than the segment's header", wire.ErrBadFrame)
+		}
+		return s, nil
+	}
+	var err error
+	if f.seg, err = open(); err == nil && kind == shmio.KindData {
+		f.seg2, err = open()
+	}
+	return err
+}
+
+func (f *socketFrame) close() {
+	closeSegment(f.seg)
+	closeSegment(f.seg2)
+	closeFDs([]*shmio.FD{f.fd, f.bell})
+}
+
+func closeFDs(fds []*shmio.FD) {
+	for _, fd := range fds {
+		if fd != nil {
+			_ = fd.Close() // nothing depends on how it ends
+		}
+	}
+}
+
+func encodeFrame(head *bhomev1.Head, body proto.Message) ([]byte, error) {
+	h, err := proto.Marshal(head)
+	if err != nil {
+		return nil, err
+	}
+	var b []byte
+	if body != nil {
+		if b, err = proto.Marshal(body); err != nil {
+			return nil, err
+		}
+	}
+	f := wire.AppendFrame(make([]byte, 0, 8+len(h)+len(b)), h, b)
+	if len(f) > wire.MaxFrame {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d", wire.ErrBadFrame, len(f), wire.MaxFrame)
+	}
+	return f, nil
+}
+
+// rawBody is a body that is bytes already: an embedding program's.
+type rawBody []byte
+
+func encodeAny(head *bhomev1.Head, body any) ([]byte, error) {
+	raw, ok := body.(rawBody)
+	if !ok {
+		return encodeFrame(head, body.(proto.Message))
+	}
+	h, err := proto.Marshal(head)
+	if err != nil {
+		return nil, err
+	}
+	f := wire.AppendFrame(nil, h, raw)
+	if len(f) > wire.MaxFrame {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d", wire.ErrBadFrame, len(f), wire.MaxFrame)
+	}
+	return f, nil
+}
+
+func decodeFrame(b []byte) (*bhomev1.Head, []byte, error) {
+	h, body, err := wire.SplitFrame(b)
+	if err != nil {
+		return nil, nil, err
+	}
+	head := &bhomev1.Head{}
+	if err := proto.Unmarshal(h, head); err != nil {
+		return nil, nil, fmt.Errorf("%w: head: %w", wire.ErrBadFrame, err)
+	}
+	return head, body, nil
+}

@@ -1,0 +1,284 @@
+package actors
+
+import (
+	"github.com/asynkron/protoactor-go/actor"
+	"google.golang.org/protobuf/proto"
+
+	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
+	"github.com/bhome-bus/bhome/shmio"
+	"github.com/bhome-bus/bhome/wire"
+)
+
+// What the center's actors say to each other. Whatever is sent belongs to the receiver from then on.
+
+// tick is the center's one-second timer, passed on to whom it concerns.
+type tick struct {
+	now    int64
+	alive  func(session uint64) bool // to MsgRecords: a snapshot's
+	public *shmio.Segment            // to MsgRecords: where the sums go
+}
+
+// asker is where an answer goes: a frame of some session, or an actor outside.
+type asker struct {
+	session *actor.PID
+	msgID   string
+	socket  wire.Socket
+}
+
+// frameOut has a session send a frame down.
+type frameOut struct {
+	to   asker
+	typ  bhomev1.MsgType
+	body any // a proto.Message or a rawBody
+}
+
+// sessionGone says that a session is over: nothing of it comes any more.
+type sessionGone struct {
+	from   *actor.PID // the session that says so; nil: the center
+	id     Identity
+	reason string
+}
+
+// To MsgRecords.
+type (
+	nodeAttach struct {
+		from    *actor.PID
+		session uint64
+		uid     uint32
+		name    string
+		control uint64         // bytes of segment 0 and of the link segment
+		data    *shmio.Segment // the first data segment
+		resume  *segmentPlace  // it has its place already
+	}
+	segmentPlace struct{ base, generation uint32 }
+	nodeAttached struct { // the answer
+		base, generation uint32
+		err              *bhomev1.ErrorMsg
+	}
+	segmentAdd struct {
+		session uint64
+		seg     *shmio.Segment // data, opened for MsgRecords alone; nil: control, of size bytes, or refused
+		kind    shmio.Kind
+		size    uint64
+		number  uint32
+		place   segmentPlace
+		refused *bhomev1.ErrorMsg // the node couldn't make it
+		report  bool              // of a node that attaches again
+	}
+	segmentGone struct {
+		session uint64
+		kind    shmio.Kind
+		size    uint64
+		place   segmentPlace
+	}
+	reportGrants struct {
+		session uint64
+		grants  []*bhomev1.Grant
+	}
+)
+
+// chunk is a batch of a session's words to MsgRecords; it comes back with the answers. Sessions keep a few of them, so
+// that a node's flood costs no more.
+type chunk struct {
+	session  uint64
+	from     *actor.PID
+	ops      []msgOp
+	replies  []socketWord
+	refusals []refusal
+}
+
+type msgOp struct {
+	grant wire.Grant // Free, if req is nil's
+	req   wire.AllocRequest
+	free  bool
+	init  bool // NodeInit: the answer is NodeInitReply
+}
+
+type socketWord struct {
+	socket wire.Socket
+	word   wire.Word
+}
+
+type refusal struct {
+	socket wire.Socket
+	id     uint32
+	err    *bhomev1.ErrorMsg
+}
+
+// lateReplies answers requests that had to wait for a segment.
+type lateReplies struct {
+	replies  []socketWord
+	refusals []refusal
+}
+
+// wantSegment has a session ask its node for a data segment; dropSegment, to let one go.
+type (
+	wantSegment struct {
+		size  uint64
+		place segmentPlace
+	}
+	dropSegment struct {
+		number uint32
+		place  segmentPlace
+	}
+	trimNode struct{ bytes uint64 }
+)
+
+// To ProcRecords.
+type (
+	procInit struct {
+		to      asker
+		id      Identity
+		name    string
+		inspect bool
+		pooled  bool
+	}
+	procInited struct { // the answer
+		to    asker
+		name  string
+		index int
+		err   *bhomev1.ErrorMsg
+		left  int
+	}
+	procRegister struct {
+		to       asker
+		id       Identity
+		takeover bool
+	}
+	procRegistered struct {
+		to        asker
+		err       *bhomev1.ErrorMsg
+		displaced *holder
+	}
+	displace struct {
+		session uint64
+		by      holder
+		name    string
+	}
+	procCapacity  struct{}
+	procCapacityR struct{ remaining, known int }
+)
+
+// busFrame is a frame for PubSub or Registry.
+type busFrame struct {
+	to   asker
+	id   Identity
+	body proto.Message
+}
+
+// Routes.
+type (
+	// openRoute has a session tell its node of a route; ack, if any, hears when the node will adopt it before it
+	// publishes again.
+	openRoute struct {
+		open *bhomev1.RouteOpen // with the role
+		peer *actor.PID         // the other end's session
+		ack  *actor.PID
+		op   uint64
+	}
+	routeTopics struct {
+		msg  *bhomev1.RouteTopics
+		role bhomev1.Role
+		ack  *actor.PID
+		op   uint64
+	}
+	closeRoute struct {
+		route  uint64
+		reason string
+		alive  bool
+	}
+	routeAck struct {
+		op      uint64
+		session uint64
+	}
+	// peerHalf brings what one end's node said to the other end's session. The descriptors are the receiver's.
+	peerHalf struct {
+		route       uint64
+		role        bhomev1.Role // of the end that is told
+		peerSession uint64
+		half        *bhomev1.Half
+		segments    []segmentFD
+		bell        *shmio.FD
+		pidfd       *shmio.FD
+	}
+	segmentFD struct {
+		ref *bhomev1.SegmentRef
+		fd  *shmio.FD
+	}
+	peerSegments struct {
+		peerSession uint64
+		added       []segmentFD
+		dropped     []*bhomev1.SegmentRef
+	}
+	// routeClosed: a node, or the loss of one, ended a route.
+	routeClosed struct {
+		route   uint64
+		session uint64
+		reason  string
+	}
+	reportedRoute struct {
+		id    Identity
+		route *bhomev1.ReportedRoute
+	}
+	adoptRoute struct { // both ends of a route have reported it
+		open *bhomev1.RouteOpen
+		peer *actor.PID
+	}
+	nodeState struct {
+		session uint64
+		online  bool
+	}
+)
+
+// Inspection.
+type (
+	describe   struct{}
+	scanRoutes struct {
+		tables bool
+		heads  map[uint64]uint64 // by route
+	}
+	routesScan struct {
+		session uint64
+		routes  []routeScan
+	}
+	routeScan struct {
+		id                    uint64
+		sent, dropped, unread uint64
+		rate                  float64
+		peerName              string
+		out                   []outBlock
+	}
+	outBlock struct {
+		place uint32
+		seq   uint64
+	}
+	msgPage struct {
+		offset uint64
+		limit  int
+	}
+	msgPageR struct {
+		rows                     []*bhomev1.MsgRow
+		topicIDs                 []uint32
+		kinds                    []wire.Kind
+		next                     uint64
+		blocks, bytes, lateFrees uint64
+	}
+	nodeUse  struct{}
+	nodeUseR struct {
+		nodes                   map[uint64]usage
+		lateFrees, refused, bus uint64
+	}
+	usage      struct{ blocks, bytes, segments uint64 }
+	topicRows  struct{}
+	topicRowsR struct {
+		rows   []*bhomev1.TopicRow
+		routes map[uint64]routePlace // by route id
+		names  map[uint32]string
+	}
+)
+
+// routePlace says to which row a route's counters belong, and which publisher's they are.
+type routePlace struct {
+	row     int
+	session uint64
+}

@@ -1,0 +1,257 @@
+package actors
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
+	"github.com/bhome-bus/bhome/shmio"
+)
+
+// addSegment takes a segment that a node has made, and serves the requests that waited for it.
+func (m *msgRecords) addSegment(c actor.Context, a *segmentAdd) {
+	n := m.nodes[a.session]
+	if n == nil {
+		closeSegment(a.seg)
+		return
+	}
+	switch {
+	case a.kind == shmio.KindControl:
+		if err := m.charge(n, a.size); err != nil {
+			// It exists, and the node has mapped it: to refuse the record would only hide it.
+			n.number++
+			m.bus += a.size
+			m.uids[n.uid] += a.size
+			m.log.Warn("a node's control segments exceed a limit", "node", n.name, "limit", err.GetLimit(), "in_use", err.GetInUse(), "max", err.GetMax())
+		}
+		n.control += a.size
+	case a.report:
+		if a.seg == nil || m.charge(n, a.size) != nil || !n.pages.claim(a.place.base, a.size) {
+			m.log.Warn("a reported data segment is refused", "node", n.name, "base", a.place.base, "size", a.size)
+			closeSegment(a.seg)
+			return
+		}
+		n.pages.add(&dataSegment{base: a.place.base, generation: a.place.generation, number: a.number, size: a.size, seg: a.seg})
+	default:
+		m.grown(c, n, a)
+	}
+}
+
+// grown ends a node's growth, one way or the other.
+func (m *msgRecords) grown(c actor.Context, n *nodeRecord, a *segmentAdd) {
+	g := n.growing
+	if g == nil || a.place != g.place {
+		closeSegment(a.seg)
+		m.log.Warn("a data segment that nobody asked for is ignored", "node", n.name, "base", a.place.base)
+		return
+	}
+	n.growing = nil
+	refused := a.refused
+	if refused == nil && (a.seg == nil || a.size != g.size) {
+		refused = errorMsg(bhomev1.ErrorCode_ERROR_CODE_INVALID_INPUT, "the node made a segment of %d bytes where %d were asked for", a.size, g.size)
+	}
+	late := &lateReplies{}
+	if refused != nil {
+		closeSegment(a.seg)
+		n.pages.unreserve(g.place.base, g.size)
+		m.uncharge(n, g.size)
+		m.refuseAll(n, g, refused, late)
+	} else {
+		n.pages.add(&dataSegment{base: g.place.base, generation: g.place.generation, number: a.number, size: g.size, seg: a.seg, emptySince: 0})
+		now := monotonic()
+		for _, op := range g.waiting {
+			m.grant(c, n, op, now, &late.replies, &late.refusals)
+		}
+	}
+	c.Send(n.pid, late)
+}
+
+func (m *msgRecords) refuseAll(n *nodeRecord, g *growth, why *bhomev1.ErrorMsg, late *lateReplies) {
+	for _, op := range g.waiting {
+		late.replies = append(late.replies, socketWord{wireSocket(op.req.Socket), m.answer(false, op.req.ID, 0)})
+		late.refusals = append(late.refusals, refusal{wireSocket(op.req.Socket), op.req.ID, why})
+	}
+}
+
+// segmentGone forgets a segment that a node has let go.
+func (m *msgRecords) segmentGone(g *segmentGone) {
+	n := m.nodes[g.session]
+	if n == nil {
+		return
+	}
+	if g.kind == shmio.KindControl {
+		n.control -= g.size
+		m.uncharge(n, g.size)
+		return
+	}
+	if d := n.pages.drop(g.place.base, g.place.generation); d != nil {
+		m.uncharge(n, d.size)
+		closeSegment(d.seg)
+	}
+}
+
+// release frees all records of a session that is over.
+func (m *msgRecords) release(session uint64, reason string) {
+	n := m.nodes[session]
+	if n == nil {
+		return
+	}
+	delete(m.nodes, session)
+	if n.pages.blocks > 0 {
+		m.log.Debug("blocks released", "node", n.name, "blocks", n.pages.blocks, "bytes", n.pages.bytes, "reason", reason)
+	}
+	total := n.control + n.pages.segSize
+	if n.growing != nil {
+		total += n.growing.size
+	}
+	n.number = 1 // all at once
+	m.uncharge(n, total)
+	segs := n.pages.segs
+	// The last reference to a gigabyte takes long to let go of: not in the actor.
+	go func() {
+		for _, d := range segs {
+			closeSegment(d.seg)
+		}
+	}()
+}
+
+// adoptGrants records what a node that attached again holds: its word is the sole truth, as far as it can be true.
+func (m *msgRecords) adoptGrants(r *reportGrants) {
+	n := m.nodes[r.session]
+	if n == nil {
+		return
+	}
+	now := monotonic()
+	refused := 0
+	for _, g := range r.grants {
+		if g.GetClass() > 255 || g.GetId()>>59 != 0 || !n.pages.adopt(wireGrant(g.GetId()), uint8(g.GetClass()), now) {
+			refused++
+		}
+	}
+	if refused > 0 {
+		m.log.Warn("reported grants are refused: they overlap or lie outside the node's segments", "node", n.name, "count", refused)
+	}
+}
+
+// sweep goes through the records, each second at most a tenth of them or ten thousand, going on where it stopped: it
+// frees those of sessions whose end was missed, refuses requests that waited too long, and lets empty segments go.
+// Nothing is taken from a living process.
+func (m *msgRecords) sweep(c actor.Context, t *tick) {
+	sessions := make([]uint64, 0, len(m.nodes))
+	total := 0
+	m.export(t.public)
+	for s, n := range m.nodes {
+		sessions = append(sessions, s)
+		total += n.pages.blocks
+	}
+	slices.Sort(sessions)
+	at, _ := slices.BinarySearch(sessions, m.sweepAt)
+	limit := max(sweepLeast, total/10)
+	for i := range sessions {
+		n := m.nodes[sessions[(at+i)%len(sessions)]]
+		m.sweepAt = n.session
+		if limit -= n.pages.blocks + 1; limit < 0 {
+			break
+		}
+		m.sweepAt++
+		if !t.alive(n.session) {
+			m.log.Info("records of a session whose end was missed are freed", "node", n.name, "session", n.session, "blocks", n.pages.blocks)
+			m.release(n.session, "its end was missed")
+			continue
+		}
+		if g := n.growing; g != nil && t.now-g.since > int64(waitForGrowth) {
+			m.giveUpGrowth(c, n)
+		}
+		m.dropEmpty(c, n, t.now)
+	}
+}
+
+func (m *msgRecords) giveUpGrowth(c actor.Context, n *nodeRecord) {
+	g := n.growing
+	n.growing = nil
+	n.pages.unreserve(g.place.base, g.size)
+	m.uncharge(n, g.size)
+	late := &lateReplies{}
+	m.refuseAll(n, g, errorMsg(bhomev1.ErrorCode_ERROR_CODE_NO_MEMORY, "the node has not made the segment of %d bytes it was asked for", g.size), late)
+	c.Send(n.pid, late)
+}
+
+// dropEmpty asks a node to let a segment go that has been empty for a while; never its first.
+func (m *msgRecords) dropEmpty(c actor.Context, n *nodeRecord, now int64) {
+	n.pages.releaseIdleRuns(now)
+	for _, d := range n.pages.segs[1:] {
+		if d.used == 0 && !d.dropping && d.emptySince == 0 {
+			d.emptySince = now
+		}
+		if d.used == 0 && !d.dropping && now-d.emptySince > int64(dropAfter) {
+			d.dropping = true
+			c.Send(n.pid, &dropSegment{number: d.number, place: segmentPlace{d.base, d.generation}})
+		}
+	}
+}
+
+// page lists granted blocks, in order of session and place.
+func (m *msgRecords) page(q *msgPage) *msgPageR {
+	sessions := make([]*nodeRecord, 0, len(m.nodes))
+	r := &msgPageR{lateFrees: m.lateFrees}
+	for _, n := range m.nodes {
+		sessions = append(sessions, n)
+		r.blocks += uint64(n.pages.blocks)
+		r.bytes += n.pages.bytes
+	}
+	slices.SortFunc(sessions, func(a, b *nodeRecord) int { return cmp.Compare(a.session, b.session) })
+	now := monotonic()
+	at := uint64(0)
+	for _, n := range sessions {
+		if at+uint64(n.pages.blocks) <= q.offset {
+			at += uint64(n.pages.blocks)
+			continue
+		}
+		slices.SortFunc(n.pages.segs[1:], func(a, b *dataSegment) int { return cmp.Compare(a.base, b.base) })
+		n.pages.each(func(d *dataSegment, place uint32, class uint8, rec grantRec) bool {
+			at++
+			if at <= q.offset {
+				return true
+			}
+			if len(r.rows) == q.limit {
+				r.next = at - 1
+				return false
+			}
+			row, topic, kind := describeBlock(n, d, place, class, rec, now)
+			r.rows = append(r.rows, row)
+			r.topicIDs = append(r.topicIDs, topic)
+			r.kinds = append(r.kinds, kind)
+			return true
+		})
+		if r.next != 0 {
+			break
+		}
+	}
+	return r
+}
+
+func (m *msgRecords) use() *nodeUseR {
+	r := &nodeUseR{nodes: make(map[uint64]usage, len(m.nodes))}
+	for s, n := range m.nodes {
+		r.nodes[s] = usage{uint64(n.pages.blocks), n.pages.bytes, n.pages.segSize + n.control}
+	}
+	r.lateFrees, r.refused, r.bus = m.lateFrees, m.refused, m.bus
+	return r
+}
+
+// export shows the sums in the public segment.
+func (m *msgRecords) export(public *shmio.Segment) {
+	if public == nil {
+		return
+	}
+	var blocks, bytes uint64
+	for _, n := range m.nodes {
+		blocks += uint64(n.pages.blocks)
+		bytes += n.pages.bytes
+	}
+	for i, v := range map[int]uint64{2: blocks, 3: bytes, 4: m.bus, 8: m.refused, 9: m.lateFrees} {
+		public.Counter(i).Store(v) // pairs with whoever reads the mapping
+	}
+}

@@ -1,0 +1,350 @@
+package actors
+
+import (
+	"fmt"
+	"log/slog"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
+	"github.com/bhome-bus/bhome/wire"
+)
+
+// pubSub knows who subscribes to what and who publishes what, and opens a route from each publisher to each of its
+// subscriptions. Both directions are looked up in tries: neither a Subscribe nor an Advertise walks what doesn't match.
+type pubSub struct {
+	cfg      Config
+	log      *slog.Logger
+	router   router
+	ids      topicIDs
+	patterns topicTrie[subKey]
+	topics   topicTrie[string]
+	subs     map[subKey]*subscription
+	pubs     map[uint64]*publisher          // by session
+	byTopic  map[string]map[uint64]struct{} // who publishes a topic
+	routes   map[uint64]*psRoute
+	halves   map[uint64]*halfReport   // routes of which one end has reported, by id
+	adopted  map[subKey]*subscription // of adopted routes whose Subscribe hasn't come yet
+	bySub    map[uint64]int           // subscriptions of a session
+}
+
+type subKey struct{ session, number uint64 }
+
+type subscription struct {
+	key    subKey
+	party  party
+	msg    *bhomev1.Subscribe
+	routes map[uint64]*psRoute // by publisher's session
+}
+
+type publisher struct {
+	party  party
+	topics map[string]*bhomev1.Advertise
+	routes map[subKey]*psRoute
+	quota  uint64 // of its routes
+}
+
+type psRoute struct {
+	id     uint64
+	pub    *publisher
+	sub    *subscription
+	topics map[string]uint32
+	quota  uint64
+}
+
+// halfReport is one end of a route that outlived the center; the other end's report makes it whole.
+type halfReport struct {
+	writer, reader *reportedRoute
+}
+
+func newPubSub(cfg Config) *pubSub {
+	return &pubSub{cfg: cfg, log: cfg.Logger, router: newRouter(0), ids: newTopicIDs(0, cfg.Limits.Topics), subs: map[subKey]*subscription{},
+		pubs: map[uint64]*publisher{}, byTopic: map[string]map[uint64]struct{}{}, routes: map[uint64]*psRoute{}, halves: map[uint64]*halfReport{}, bySub: map[uint64]int{}, adopted: map[subKey]*subscription{}}
+}
+
+// Receive is the actor.
+func (p *pubSub) Receive(c actor.Context) {
+	switch m := c.Message().(type) {
+	case *busFrame:
+		switch body := m.body.(type) {
+		case *bhomev1.Subscribe:
+			p.subscribe(c, m, body)
+		case *bhomev1.Unsubscribe:
+			p.unsubscribe(c, subKey{m.id.Session, body.GetSubscription()}, true, "unsubscribed")
+			commonReply(c, m.to, nil)
+		case *bhomev1.Advertise:
+			p.advertise(c, m, body)
+		case *bhomev1.Unadvertise:
+			p.unadvertise(c, m.id.Session, body.GetTopic())
+			commonReply(c, m.to, nil)
+		}
+	case *routeAck:
+		p.router.onAck(c, m)
+	case *routeClosed:
+		if r := p.routes[m.route]; r != nil {
+			p.close(c, r, "the other end closed it: "+validText(m.reason), true, true)
+		}
+	case *reportedRoute:
+		p.reported(c, m)
+	case *sessionGone:
+		p.gone(c, m.id.Session)
+	case *topicRows:
+		c.Respond(p.rows())
+	}
+}
+
+// subscribe records a subscription and opens a route from every publisher that matches; the reply goes when all of
+// them will adopt theirs before they publish again.
+func (p *pubSub) subscribe(c actor.Context, f *busFrame, m *bhomev1.Subscribe) {
+	key := subKey{f.id.Session, m.GetSubscription()}
+	if err := p.checkSubscribe(f, m); err != nil {
+		commonReply(c, f.to, err)
+		return
+	}
+	s := &subscription{key: key, party: partyOf(f), msg: m, routes: map[uint64]*psRoute{}}
+	if a := p.adopted[key]; a != nil { // its routes outlived a center
+		delete(p.adopted, key)
+		a.msg, a.party = m, partyOf(f)
+		s = a
+	}
+	if m.Quota == 0 {
+		m.Quota = p.cfg.Limits.DefaultQuota
+	}
+	matches := map[uint64][]string{} // publisher → topics
+	p.topics.matchPattern(m.GetPattern(), func(topic string) {
+		for session := range p.byTopic[topic] {
+			matches[session] = append(matches[session], topic)
+		}
+	})
+	for session := range matches {
+		if err := p.room(p.pubs[session], s); err != nil {
+			commonReply(c, f.to, err)
+			return
+		}
+	}
+	p.subs[key] = s
+	p.bySub[key.session]++
+	p.patterns.add(m.GetPattern(), key)
+	id, op := p.router.begin(func(c actor.Context) { commonReply(c, f.to, nil) })
+	for session, topics := range matches {
+		p.connect(c, p.pubs[session], s, topics, id, op)
+	}
+	p.router.settle(c, id)
+}
+
+func (p *pubSub) checkSubscribe(f *busFrame, m *bhomev1.Subscribe) *bhomev1.ErrorMsg {
+	if err := wire.ValidatePattern(m.GetPattern()); err != nil {
+		return errorMsg(bhomev1.ErrorCode_ERROR_CODE_INVALID_INPUT, "%v", err)
+	}
+	if m.GetDepth() < 1 || m.GetDepth() > 65536 || m.GetHold() < 1 || m.GetHold() > 65536 || m.GetOnFull() > bhomev1.Policy_POLICY_BLOCK || m.GetOnFull() < 0 || m.GetExpiryNs() < 0 {
+		return errorMsg(bhomev1.ErrorCode_ERROR_CODE_INVALID_INPUT, "depth %d and hold %d must be 1 to 65536, policy %d 0 to 2, expiry %d ns not negative", m.GetDepth(), m.GetHold(), m.GetOnFull(), m.GetExpiryNs())
+	}
+	if p.subs[subKey{f.id.Session, m.GetSubscription()}] != nil {
+		return errorMsg(bhomev1.ErrorCode_ERROR_CODE_INVALID_INPUT, "subscription %d exists already", m.GetSubscription())
+	}
+	if n := p.bySub[f.id.Session]; n >= p.cfg.Limits.SubscriptionsPerNode {
+		return tooMany("subscriptions_per_node", f.id.Name, n, p.cfg.Limits.SubscriptionsPerNode)
+	}
+	return nil
+}
+
+// room says why a publisher can't have one more route, if so.
+func (p *pubSub) room(pub *publisher, s *subscription) *bhomev1.ErrorMsg {
+	l := p.cfg.Limits
+	if pub.routes[s.key] != nil {
+		return nil
+	}
+	if n := len(pub.routes); n >= l.RoutesPerNode {
+		return tooMany("routes_per_node", pub.party.id.Name, n, l.RoutesPerNode)
+	}
+	if pub.quota+s.msg.GetQuota()+l.Reserve > l.NodeBytes {
+		return &bhomev1.ErrorMsg{Code: bhomev1.ErrorCode_ERROR_CODE_NO_MEMORY, Limit: "route", Whose: pub.party.id.Name, InUse: pub.quota, Max: l.NodeBytes - l.Reserve,
+			Message: fmt.Sprintf("the quotas of its subscribers and this one's %d bytes exceed what the publisher may use; ask for a smaller Quota", s.msg.GetQuota())}
+	}
+	return nil
+}
+
+// connect opens a route, or adds topics to the one there is.
+func (p *pubSub) connect(c actor.Context, pub *publisher, s *subscription, topics []string, id uint64, op *routeOp) {
+	var added []*bhomev1.TopicID
+	r := pub.routes[s.key]
+	fresh := r == nil
+	if fresh {
+		r = &psRoute{id: p.router.routeID(), pub: pub, sub: s, topics: map[string]uint32{}, quota: s.msg.GetQuota()}
+		p.record(r)
+	}
+	for _, t := range topics {
+		if r.topics[t] == 0 {
+			r.topics[t] = p.ids.of(t)
+			added = append(added, &bhomev1.TopicID{Id: r.topics[t], Name: t})
+		}
+	}
+	switch {
+	case fresh:
+		p.router.open(c, p.openMsg(r, added), pub.party, s.party, id, op)
+	case len(added) > 0:
+		c.Send(s.party.pid, &routeTopics{msg: &bhomev1.RouteTopics{Route: r.id, Added: added}, role: bhomev1.Role_ROLE_READER})
+		op.waits[pub.party.id.Session]++
+		c.Send(pub.party.pid, &routeTopics{msg: &bhomev1.RouteTopics{Route: r.id, Added: added}, role: bhomev1.Role_ROLE_WRITER, ack: c.Self(), op: id})
+	}
+}
+
+func (p *pubSub) record(r *psRoute) {
+	p.routes[r.id] = r
+	r.pub.routes[r.sub.key] = r
+	r.sub.routes[r.pub.party.id.Session] = r
+	r.pub.quota += r.quota
+}
+
+func (p *pubSub) openMsg(r *psRoute, topics []*bhomev1.TopicID) *bhomev1.RouteOpen {
+	m := r.sub.msg
+	return &bhomev1.RouteOpen{Route: r.id, Kind: bhomev1.RouteKind_ROUTE_KIND_PUBSUB, Slots: slotsFor(m.GetDepth()), Depth: m.GetDepth(),
+		Out: m.GetDepth() + m.GetHold(), Policy: m.GetOnFull(), Quota: r.quota, ExpiryNs: m.GetExpiryNs(), History: m.GetHistory(),
+		Topics: topics, Subscription: r.sub.key.number}
+}
+
+// advertise records a publisher's topic and opens routes to every subscription that matches.
+func (p *pubSub) advertise(c actor.Context, f *busFrame, m *bhomev1.Advertise) {
+	refuse := func(err *bhomev1.ErrorMsg) {
+		c.Send(f.to.session, &frameOut{to: f.to, typ: bhomev1.MsgType_MSG_TYPE_ADVERTISE_REPLY, body: &bhomev1.AdvertiseReply{Errmsg: err}})
+	}
+	topic := m.GetTopic()
+	if err := wire.ValidateTopic(topic); err != nil {
+		refuse(errorMsg(bhomev1.ErrorCode_ERROR_CODE_INVALID_INPUT, "%v", err))
+		return
+	}
+	pub := p.pubs[f.id.Session]
+	if pub == nil {
+		pub = &publisher{party: partyOf(f), topics: map[string]*bhomev1.Advertise{}, routes: map[subKey]*psRoute{}}
+	}
+	pub.party = partyOf(f)
+	if n := len(pub.topics); n >= p.cfg.Limits.TopicsPerNode {
+		refuse(tooMany("topics_per_node", f.id.Name, n, p.cfg.Limits.TopicsPerNode))
+		return
+	}
+	topicID := p.ids.of(topic)
+	if topicID == 0 {
+		refuse(tooMany("topics", "bus", len(p.ids.ids), p.cfg.Limits.Topics))
+		return
+	}
+	var subs []*subscription
+	seen := map[subKey]bool{}
+	p.patterns.matchTopic(topic, func(k subKey) {
+		if !seen[k] {
+			seen[k] = true
+			subs = append(subs, p.subs[k])
+		}
+	})
+	for _, s := range subs {
+		if err := p.room(pub, s); err != nil {
+			refuse(err)
+			return
+		}
+	}
+	p.pubs[f.id.Session] = pub
+	pub.topics[topic] = m
+	if p.byTopic[topic] == nil {
+		p.byTopic[topic] = map[uint64]struct{}{}
+		p.topics.add(topic, topic)
+	}
+	p.byTopic[topic][f.id.Session] = struct{}{}
+	id, op := p.router.begin(func(c actor.Context) {
+		c.Send(f.to.session, &frameOut{to: f.to, typ: bhomev1.MsgType_MSG_TYPE_ADVERTISE_REPLY, body: &bhomev1.AdvertiseReply{TopicId: topicID}})
+	})
+	for _, s := range subs {
+		p.connect(c, pub, s, []string{topic}, id, op)
+	}
+	p.router.settle(c, id)
+}
+
+func (p *pubSub) unadvertise(c actor.Context, session uint64, topic string) {
+	pub := p.pubs[session]
+	if pub == nil || pub.topics[topic] == nil {
+		return
+	}
+	p.forgetTopic(pub, topic)
+	for _, r := range pub.routes {
+		id := r.topics[topic]
+		if id == 0 {
+			continue
+		}
+		delete(r.topics, topic)
+		if len(r.topics) == 0 {
+			p.close(c, r, "no topic is left", true, true)
+			continue
+		}
+		c.Send(pub.party.pid, &routeTopics{msg: &bhomev1.RouteTopics{Route: r.id, Removed: []uint32{id}}, role: bhomev1.Role_ROLE_WRITER})
+	}
+	if len(pub.topics) == 0 {
+		delete(p.pubs, session)
+	}
+}
+
+func (p *pubSub) forgetTopic(pub *publisher, topic string) {
+	delete(pub.topics, topic)
+	delete(p.byTopic[topic], pub.party.id.Session)
+	if len(p.byTopic[topic]) == 0 {
+		delete(p.byTopic, topic)
+		p.topics.remove(topic, topic)
+	}
+}
+
+// unsubscribe ends a subscription. alive: its process goes on, and returns what it holds.
+func (p *pubSub) unsubscribe(c actor.Context, key subKey, alive bool, reason string) {
+	s := p.subs[key]
+	if s == nil {
+		return
+	}
+	delete(p.subs, key)
+	if p.bySub[key.session]--; p.bySub[key.session] == 0 {
+		delete(p.bySub, key.session)
+	}
+	p.patterns.remove(s.msg.GetPattern(), key)
+	for _, r := range s.routes {
+		p.close(c, r, reason, alive, true)
+	}
+}
+
+// close ends a route at both ends. pubAlive and subAlive tell each end whether the other goes on.
+func (p *pubSub) close(c actor.Context, r *psRoute, reason string, subAlive, pubAlive bool) {
+	delete(p.routes, r.id)
+	delete(r.pub.routes, r.sub.key)
+	delete(r.sub.routes, r.pub.party.id.Session)
+	r.pub.quota -= r.quota
+	c.Send(r.pub.party.pid, &closeRoute{route: r.id, reason: reason, alive: subAlive})
+	c.Send(r.sub.party.pid, &closeRoute{route: r.id, reason: reason, alive: pubAlive})
+}
+
+// gone ends all that a session published and subscribed to.
+func (p *pubSub) gone(c actor.Context, session uint64) {
+	if pub := p.pubs[session]; pub != nil {
+		for topic := range pub.topics {
+			p.forgetTopic(pub, topic)
+		}
+		for _, r := range pub.routes {
+			p.close(c, r, "the publisher is gone", true, false)
+		}
+		delete(p.pubs, session)
+	}
+	if p.bySub[session] > 0 {
+		for key := range p.subs {
+			if key.session == session {
+				p.unsubscribe(c, key, false, "the subscriber is gone")
+			}
+		}
+	}
+	for key, s := range p.adopted {
+		if key.session == session {
+			for _, r := range s.routes {
+				p.close(c, r, "the subscriber is gone", false, true)
+			}
+			delete(p.adopted, key)
+		}
+	}
+	for id, h := range p.halves {
+		if h.writer != nil && h.writer.id.Session == session || h.reader != nil && h.reader.id.Session == session {
+			delete(p.halves, id)
+		}
+	}
+	p.router.sessionGone(c, session)
+}

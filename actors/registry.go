@@ -1,0 +1,409 @@
+package actors
+
+import (
+	"log/slog"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
+	"github.com/bhome-bus/bhome/wire"
+)
+
+// What the routes of services are like.
+const (
+	maxServeDepth = 4096
+	replyDepth    = 256
+	replyHold     = 1024
+	firstService  = 1 << 31 // service topics have ids of their own
+)
+
+// registry knows who serves what and who asks for it. Each client of a service has a request route to each of its
+// providers, and one reply route from each provider's process, whatever it asks there.
+type registry struct {
+	cfg       Config
+	log       *slog.Logger
+	router    router
+	ids       topicIDs
+	providers map[subKey]*provider
+	services  map[string]*service
+	clients   map[uint64]map[string]*serviceClient // by session and topic
+	offline   map[uint64]bool
+	routes    map[uint64]*svcRoute
+	replies   map[[2]uint64]*svcRoute // by provider's and client's session
+	perNode   map[uint64]int          // routes of a session
+	halves    map[uint64]*halfReport
+}
+
+type service struct {
+	topic     string
+	providers map[subKey]*provider
+	clients   map[uint64]*serviceClient
+}
+
+type provider struct {
+	key    subKey
+	party  party
+	msg    *bhomev1.RegisterRPC
+	routes map[uint64]*svcRoute // request routes, by client's session
+}
+
+type serviceClient struct {
+	party party
+	topic string
+	quota uint64
+}
+
+type svcRoute struct {
+	id      uint64
+	kind    bhomev1.RouteKind
+	w, r    party
+	prov    *provider       // request routes
+	topic   string          // request routes
+	uses    map[uint64]bool // reply routes: the request routes that need it
+	pair    [2]uint64       // reply routes
+	adopted bool            // its requests aren't known again yet
+}
+
+func newRegistry(cfg Config) *registry {
+	return &registry{cfg: cfg, log: cfg.Logger, router: newRouter(1), ids: newTopicIDs(firstService, cfg.Limits.Topics), providers: map[subKey]*provider{},
+		services: map[string]*service{}, clients: map[uint64]map[string]*serviceClient{}, offline: map[uint64]bool{}, routes: map[uint64]*svcRoute{},
+		replies: map[[2]uint64]*svcRoute{}, perNode: map[uint64]int{}, halves: map[uint64]*halfReport{}}
+}
+
+// Receive is the actor.
+func (g *registry) Receive(c actor.Context) {
+	switch m := c.Message().(type) {
+	case *busFrame:
+		switch body := m.body.(type) {
+		case *bhomev1.RegisterRPC:
+			g.register(c, m, body)
+		case *bhomev1.UnregisterRPC:
+			g.unregister(c, subKey{m.id.Session, body.GetService()}, true, "the service was closed")
+			commonReply(c, m.to, nil)
+		case *bhomev1.ConnectService:
+			g.connect(c, m, body)
+		case *bhomev1.DisconnectService:
+			g.disconnect(c, m.id.Session, body.GetTopic(), true)
+			commonReply(c, m.to, nil)
+		case *bhomev1.QueryTopic:
+			g.query(c, m, body)
+		}
+	case *routeAck:
+		g.router.onAck(c, m)
+	case *routeClosed:
+		if r := g.routes[m.route]; r != nil {
+			g.close(c, r, "the other end closed it: "+validText(m.reason), true, true)
+		}
+	case *nodeState:
+		g.onNodeState(c, m)
+	case *reportedRoute:
+		g.reported(c, m)
+	case *sessionGone:
+		g.gone(c, m.id.Session)
+	case *topicRows:
+		c.Respond(g.rows())
+	}
+}
+
+func (g *registry) service(topic string) *service {
+	s := g.services[topic]
+	if s == nil {
+		s = &service{topic: topic, providers: map[subKey]*provider{}, clients: map[uint64]*serviceClient{}}
+		g.services[topic] = s
+	}
+	return s
+}
+
+func (g *registry) dropService(s *service) {
+	if len(s.providers)+len(s.clients) == 0 {
+		delete(g.services, s.topic)
+	}
+}
+
+// register records a provider and connects the clients that wait for one.
+func (g *registry) register(c actor.Context, f *busFrame, m *bhomev1.RegisterRPC) {
+	key := subKey{f.id.Session, m.GetService()}
+	var bad *bhomev1.ErrorMsg
+	if err := wire.ValidateTopic(m.GetTopic()); err != nil {
+		bad = errorMsg(bhomev1.ErrorCode_ERROR_CODE_INVALID_INPUT, "%v", err)
+	} else if m.GetDepth() < 1 || m.GetDepth() > maxServeDepth || m.GetHold() < 1 || m.GetHold() > maxServeDepth {
+		bad = errorMsg(bhomev1.ErrorCode_ERROR_CODE_INVALID_INPUT, "depth %d and hold %d must be 1 to %d", m.GetDepth(), m.GetHold(), maxServeDepth)
+	} else if g.providers[key] != nil {
+		bad = errorMsg(bhomev1.ErrorCode_ERROR_CODE_INVALID_INPUT, "service %d exists already", m.GetService())
+	} else if g.ids.of(m.GetTopic()) == 0 {
+		bad = tooMany("topics", "bus", len(g.ids.ids), g.cfg.Limits.Topics)
+	}
+	if bad != nil {
+		commonReply(c, f.to, bad)
+		return
+	}
+	p := &provider{key: key, party: partyOf(f), msg: m, routes: map[uint64]*svcRoute{}}
+	g.providers[key] = p
+	s := g.service(m.GetTopic())
+	s.providers[key] = p
+	id, op := g.router.begin(func(c actor.Context) { commonReply(c, f.to, nil) })
+	for _, cl := range s.clients {
+		g.pair(c, cl, p, id, op)
+	}
+	g.router.settle(c, id)
+}
+
+// connect records a client and opens routes to the providers there are.
+func (g *registry) connect(c actor.Context, f *busFrame, m *bhomev1.ConnectService) {
+	refuse := func(err *bhomev1.ErrorMsg) {
+		c.Send(f.to.session, &frameOut{to: f.to, typ: bhomev1.MsgType_MSG_TYPE_CONNECT_SERVICE_REPLY, body: &bhomev1.ConnectServiceReply{Errmsg: err}})
+	}
+	if err := wire.ValidateTopic(m.GetTopic()); err != nil {
+		refuse(errorMsg(bhomev1.ErrorCode_ERROR_CODE_INVALID_INPUT, "%v", err))
+		return
+	}
+	topicID := g.ids.of(m.GetTopic())
+	if topicID == 0 {
+		refuse(tooMany("topics", "bus", len(g.ids.ids), g.cfg.Limits.Topics))
+		return
+	}
+	mine := g.clients[f.id.Session]
+	if mine == nil {
+		mine = map[string]*serviceClient{}
+		g.clients[f.id.Session] = mine
+	}
+	if n := len(mine); n >= g.cfg.Limits.TopicsPerNode {
+		refuse(tooMany("topics_per_node", f.id.Name, n, g.cfg.Limits.TopicsPerNode))
+		return
+	}
+	s := g.service(m.GetTopic())
+	cl := &serviceClient{party: partyOf(f), topic: m.GetTopic(), quota: m.GetQuota()}
+	mine[m.GetTopic()], s.clients[f.id.Session] = cl, cl
+	id, op := g.router.begin(func(c actor.Context) {
+		c.Send(f.to.session, &frameOut{to: f.to, typ: bhomev1.MsgType_MSG_TYPE_CONNECT_SERVICE_REPLY,
+			body: &bhomev1.ConnectServiceReply{TopicId: topicID, Providers: uint32(len(s.providers))}})
+	})
+	for _, p := range s.providers {
+		g.pair(c, cl, p, id, op)
+	}
+	g.router.settle(c, id)
+}
+
+// pair opens the routes between a client and a provider that is online, unless there are some.
+func (g *registry) pair(c actor.Context, cl *serviceClient, p *provider, id uint64, op *routeOp) {
+	cs, ps := cl.party.id.Session, p.key.session
+	if g.offline[ps] || p.routes[cs] != nil {
+		return
+	}
+	if g.perNode[cs] >= g.cfg.Limits.RoutesPerNode || g.perNode[ps] >= g.cfg.Limits.RoutesPerNode {
+		g.log.Warn("a client gets no route to a provider: too many routes", "client", cl.party.id.Name, "provider", p.party.id.Name, "topic", cl.topic, "limit", g.cfg.Limits.RoutesPerNode)
+		return
+	}
+	quota := cl.quota
+	if quota == 0 {
+		quota = g.cfg.Limits.DefaultQuota
+	}
+	key := [2]uint64{ps, cs}
+	rep := g.replies[key]
+	if rep == nil {
+		rep = &svcRoute{id: g.router.routeID(), kind: bhomev1.RouteKind_ROUTE_KIND_REPLY, w: p.party, r: cl.party, uses: map[uint64]bool{}, pair: key}
+		g.record(rep)
+		g.replies[key] = rep
+		g.router.open(c, &bhomev1.RouteOpen{Route: rep.id, Kind: rep.kind, Slots: slotsFor(replyDepth), Depth: replyDepth, Out: replyDepth + replyHold,
+			Policy: bhomev1.Policy_POLICY_BLOCK, Quota: g.cfg.Limits.DefaultQuota}, p.party, cl.party, 0, nil)
+	}
+	req := &svcRoute{id: g.router.routeID(), kind: bhomev1.RouteKind_ROUTE_KIND_REQUEST, w: cl.party, r: p.party, prov: p, topic: cl.topic, pair: key}
+	g.record(req)
+	p.routes[cs] = req
+	rep.uses[req.id] = true
+	g.router.open(c, &bhomev1.RouteOpen{Route: req.id, Kind: req.kind, Slots: slotsFor(p.msg.GetDepth()), Depth: p.msg.GetDepth(), Out: p.msg.GetDepth() + p.msg.GetHold(),
+		Policy: bhomev1.Policy_POLICY_BLOCK, Quota: quota, Subscription: p.key.number, Topics: []*bhomev1.TopicID{{Id: g.ids.of(cl.topic), Name: cl.topic}}},
+		cl.party, p.party, id, op)
+}
+
+func (g *registry) record(r *svcRoute) {
+	g.routes[r.id] = r
+	g.perNode[r.w.id.Session]++
+	g.perNode[r.r.id.Session]++
+}
+
+// close ends a route, and the reply route when no request route needs it any more. A reply route of living processes
+// stays a while longer: answers to what is in hand still come. It goes with either process.
+func (g *registry) close(c actor.Context, r *svcRoute, reason string, readerAlive, writerAlive bool) {
+	if g.routes[r.id] == nil {
+		return
+	}
+	delete(g.routes, r.id)
+	for _, s := range []uint64{r.w.id.Session, r.r.id.Session} {
+		if g.perNode[s]--; g.perNode[s] <= 0 {
+			delete(g.perNode, s)
+		}
+	}
+	if r.prov != nil && r.prov.routes[r.w.id.Session] == r {
+		delete(r.prov.routes, r.w.id.Session)
+	}
+	if r.kind == bhomev1.RouteKind_ROUTE_KIND_REPLY {
+		delete(g.replies, r.pair)
+	} else if rep := g.replies[r.pair]; rep != nil {
+		delete(rep.uses, r.id)
+	}
+	c.Send(r.w.pid, &closeRoute{route: r.id, reason: reason, alive: readerAlive})
+	c.Send(r.r.pid, &closeRoute{route: r.id, reason: reason, alive: writerAlive})
+}
+
+func (g *registry) unregister(c actor.Context, key subKey, alive bool, reason string) {
+	p := g.providers[key]
+	if p == nil {
+		return
+	}
+	delete(g.providers, key)
+	s := g.services[p.msg.GetTopic()]
+	delete(s.providers, key)
+	g.dropService(s)
+	for _, r := range p.routes {
+		g.close(c, r, reason, alive, true)
+	}
+}
+
+func (g *registry) disconnect(c actor.Context, session uint64, topic string, alive bool) {
+	if g.clients[session][topic] == nil {
+		return
+	}
+	delete(g.clients[session], topic)
+	if len(g.clients[session]) == 0 {
+		delete(g.clients, session)
+	}
+	s := g.services[topic]
+	delete(s.clients, session)
+	for _, p := range s.providers {
+		if r := p.routes[session]; r != nil {
+			g.close(c, r, "the client is gone", true, alive)
+		}
+	}
+	g.dropService(s)
+}
+
+// onNodeState takes a provider out of its clients' choice while it is unresponsive, and back in.
+func (g *registry) onNodeState(c actor.Context, m *nodeState) {
+	if g.offline[m.session] == !m.online {
+		return
+	}
+	if m.online {
+		delete(g.offline, m.session)
+	} else {
+		g.offline[m.session] = true
+	}
+	id, op := g.router.begin(func(actor.Context) {})
+	for key, p := range g.providers {
+		if key.session != m.session {
+			continue
+		}
+		if !m.online {
+			for _, r := range p.routes {
+				g.close(c, r, "the provider is unresponsive", true, true)
+			}
+			continue
+		}
+		for _, cl := range g.services[p.msg.GetTopic()].clients {
+			g.pair(c, cl, p, id, op)
+		}
+	}
+	g.router.settle(c, id)
+}
+
+func (g *registry) gone(c actor.Context, session uint64) {
+	for key := range g.providers {
+		if key.session == session {
+			g.unregister(c, key, false, "the provider is gone")
+		}
+	}
+	for topic := range g.clients[session] {
+		g.disconnect(c, session, topic, false)
+	}
+	if g.perNode[session] > 0 {
+		for _, r := range g.routes { // reply routes, and such as were adopted
+			if r.w.id.Session == session || r.r.id.Session == session {
+				g.close(c, r, "one end is gone", r.r.id.Session != session, r.w.id.Session != session)
+			}
+		}
+	}
+	delete(g.offline, session)
+	for id, h := range g.halves {
+		if h.writer != nil && h.writer.id.Session == session || h.reader != nil && h.reader.id.Session == session {
+			delete(g.halves, id)
+		}
+	}
+	g.router.sessionGone(c, session)
+}
+
+func (g *registry) query(c actor.Context, f *busFrame, m *bhomev1.QueryTopic) {
+	reply := &bhomev1.QueryTopicReply{}
+	if err := wire.ValidateTopic(m.GetTopic()); err != nil {
+		reply.Errmsg = errorMsg(bhomev1.ErrorCode_ERROR_CODE_INVALID_INPUT, "%v", err)
+	} else if s := g.services[m.GetTopic()]; s != nil {
+		for _, p := range s.providers {
+			if len(reply.Providers) == 256 {
+				reply.Errmsg = nil // the first 256 do
+				break
+			}
+			reply.Providers = append(reply.Providers, &bhomev1.Provider{ProcId: p.party.id.Name, Session: p.key.session, Pid: p.party.id.PID, Online: !g.offline[p.key.session]})
+		}
+	}
+	c.Send(f.to.session, &frameOut{to: f.to, typ: bhomev1.MsgType_MSG_TYPE_QUERY_TOPIC_REPLY, body: reply})
+}
+
+// reported takes one end of a route that outlived the center; with both ends it is adopted, until the service and its
+// client are known again.
+func (g *registry) reported(c actor.Context, m *reportedRoute) {
+	o := m.route.GetRoute()
+	h := g.halves[o.GetRoute()]
+	if h == nil {
+		h = &halfReport{}
+		g.halves[o.GetRoute()] = h
+	}
+	if o.GetRole() == bhomev1.Role_ROLE_WRITER {
+		h.writer = m
+	} else {
+		h.reader = m
+	}
+	if h.writer == nil || h.reader == nil {
+		return
+	}
+	delete(g.halves, o.GetRoute())
+	w, r := h.writer.route.GetRoute(), h.reader.route.GetRoute()
+	for _, t := range w.GetTopics() {
+		g.ids.keep(t.GetName(), t.GetId())
+	}
+	// What is in hand is still answered over it; new routes are opened when the service and the client come back, and this
+	// one ends with either process.
+	route := &svcRoute{id: o.GetRoute(), kind: w.GetKind(), w: party{h.writer.id, h.writer.id.pidOf}, r: party{h.reader.id, h.reader.id.pidOf}, adopted: true, uses: map[uint64]bool{}}
+	if w.GetKind() == bhomev1.RouteKind_ROUTE_KIND_REPLY {
+		route.pair = [2]uint64{route.w.id.Session, route.r.id.Session}
+		if g.replies[route.pair] == nil {
+			g.replies[route.pair] = route
+		}
+	}
+	g.record(route)
+	c.Send(h.writer.id.pidOf, &adoptRoute{open: w, peer: h.reader.id.pidOf})
+	c.Send(h.reader.id.pidOf, &adoptRoute{open: r, peer: h.writer.id.pidOf})
+}
+
+func (g *registry) rows() *topicRowsR {
+	res := &topicRowsR{routes: map[uint64]routePlace{}, names: map[uint32]string{}}
+	for topic, s := range g.services {
+		row := &bhomev1.TopicRow{Topic: topic, Kind: "service", TopicId: g.ids.ids[topic]}
+		for key, p := range s.providers {
+			name := p.party.id.Name
+			if g.offline[key.session] {
+				name += " (unresponsive)"
+			}
+			row.Providers = append(row.Providers, name)
+			for cs, r := range p.routes {
+				res.routes[r.id] = routePlace{len(res.rows), cs}
+			}
+		}
+		for _, cl := range s.clients {
+			row.Publishers = append(row.Publishers, cl.party.id.Name)
+		}
+		res.rows = append(res.rows, row)
+	}
+	for name, id := range g.ids.ids {
+		res.names[id] = name
+	}
+	return res
+}

@@ -1,0 +1,452 @@
+package actors
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+	"golang.org/x/sys/unix"
+
+	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
+	"github.com/bhome-bus/bhome/shmio"
+	"github.com/bhome-bus/bhome/shmio/pump"
+	"github.com/bhome-bus/bhome/wire"
+)
+
+// sessionState is how far a node is; it appears in logs and in bhctl.
+type sessionState int
+
+const (
+	stateAdmitted sessionState = iota // Hello verified, MsgRecords asked
+	stateWelcomed                     // Welcome sent
+	stateInited                       // NodeInit came, NodeInitReply went
+	stateNamed                        // ProcInit answered
+	stateOnline                       // registered
+	stateClosing                      // unregistered
+	stateGone
+)
+
+const (
+	maxChunks    = 8    // of a session, in MsgRecords' hands
+	maxPending   = 4096 // answers that wait for a node to drain its queues, before its pump gets no more credit
+	pendingFor   = 60 * time.Second
+	maxFaults    = 10000
+	eofAfterDead = 50 * time.Millisecond
+)
+
+// roles are the actors that a session talks to.
+type roles struct {
+	center, procs, msgs, registry, pubsub *actor.PID
+}
+
+// session is one node: its link, its state, and the only writer of the center's half of the link.
+type session struct {
+	cfg     Config
+	log     *slog.Logger
+	roles   roles
+	reactor *shmio.Reactor
+	public  *shmio.Segment
+	adm     *admission
+	id      Identity
+	state   sessionState
+	inspect bool
+	offline bool // unresponsive
+	detach  bool // it lives, but its socket is gone
+	dead    bool
+	since   time.Time
+
+	conn     *connection
+	link     *shmio.Segment
+	arena    *shmio.Arena
+	down     [wire.SocketCount]downQueue
+	inbox    *shmio.Inbox
+	up       [2]*shmio.Reader
+	space    *shmio.Space
+	bell     *bellTarget
+	watches  []*shmio.Watch
+	backstop func()
+	pumpPID  *actor.PID
+
+	chunks    []*chunk // idle
+	chunksOut int
+	current   *chunk
+	held      []*pump.Batch // not given back: the node has to wait
+
+	control map[uint32]*nodeSegment // by number
+	data    map[segmentPlace]*nodeSegment
+	routes  map[routeEnd]*sessionRoute
+	given   map[uint64]*givenTo // by peer session: what our node has got of it
+
+	dropped  []*nodeSegment // data segments that the node let go, until the pump has ended
+	heard    int64          // when the node last said something, ns
+	faults   uint64
+	faultLog map[string]bool
+	routeGen uint64
+
+	closeLater func() // set by cleanup: what the pump's goroutine uses until it has ended
+}
+
+// bellTarget is what the reactor's goroutine and the session's actor share: one flag.
+type bellTarget struct {
+	wantSpace atomic.Bool // set when answers wait for room; pairs with onBell
+}
+
+type nodeSegment struct {
+	seg *shmio.Segment
+	fd  *shmio.FD
+	ref *bhomev1.SegmentRef
+}
+
+// routeEnd names one end of a route: a process may have both.
+type routeEnd struct {
+	id   uint64
+	role bhomev1.Role
+}
+
+type sessionRoute struct {
+	open     *bhomev1.RouteOpen
+	peer     *actor.PID
+	half     *bhomev1.Half // nil until told
+	sentBase uint64        // at the last sample
+	rate     float64
+	warned   map[uint64]bool // sequence numbers held long, told once
+}
+
+type givenTo struct {
+	control map[uint32]bool
+	data    map[segmentPlace]bool
+	bell    bool
+	pidfd   bool
+}
+
+// Receive is the actor.
+func (s *session) Receive(c actor.Context) {
+	switch m := c.Message().(type) {
+	case *actor.Started:
+		s.start(c)
+	case *nodeAttached:
+		s.attached(c, m)
+	case *pump.Batch:
+		s.onBatch(c, m)
+	case *pump.Broken:
+		s.cut(c, fmt.Errorf("its queues: %w", m.Err))
+	case *chunk:
+		s.onChunk(c, m)
+	case *lateReplies:
+		s.answer(m.replies, m.refusals)
+	case *downSpace:
+		s.flush()
+	case *frameOut:
+		s.sendFrame(m.to, m.typ, m.body)
+	case *socketFrame:
+		s.onSocketFrame(c, m)
+		s.conn.credit()
+	case *socketFault:
+		s.cut(c, m.err)
+	case *socketEnd:
+		s.hungUp(c, m.err)
+	case *processDied:
+		s.died(c)
+	case *endSession:
+		s.end(c, m.reason)
+	case *tick:
+		s.onTick(c, m.now)
+	case *procInited:
+		s.onProcInited(m)
+	case *procRegistered:
+		s.onRegistered(c, m)
+	case *displace:
+		s.displaced(c, m)
+	case *wantSegment:
+		s.conn.send(outFrame{typ: bhomev1.MsgType_MSG_TYPE_SEGMENT_WANTED, body: &bhomev1.SegmentWanted{
+			Size: m.size, Base: m.place.base, Generation: m.place.generation}})
+	case *dropSegment:
+		s.conn.send(outFrame{typ: bhomev1.MsgType_MSG_TYPE_SEGMENT_DROP, body: &bhomev1.SegmentDrop{
+			Number: m.number, Base: m.place.base, Generation: m.place.generation}})
+	case *trimNode:
+		if w, err := (wire.Control{Op: wire.ControlTrim, Arg: m.bytes}).Encode(); err == nil {
+			s.sendWord(wire.SocketNode, w)
+		}
+	case *actor.Stopping:
+		s.cleanup()
+	case *actor.Stopped:
+		if s.closeLater != nil {
+			go s.closeLater() // the last reference to a big segment takes long to let go of
+		}
+	default:
+		s.onRouteMessage(c, m)
+	}
+}
+
+type (
+	downSpace   struct{}
+	processDied struct{}
+	endSession  struct{ reason string }
+)
+
+// start makes the center's side of the link and asks MsgRecords to take the node on.
+func (s *session) start(c actor.Context) {
+	s.since = time.Now()
+	s.heard = monotonic()
+	s.conn = s.adm.conn
+	s.control, s.data = map[uint32]*nodeSegment{}, map[segmentPlace]*nodeSegment{}
+	s.routes, s.given, s.faultLog = map[routeEnd]*sessionRoute{}, map[uint64]*givenTo{}, map[string]bool{}
+	s.space, s.inbox, s.bell = shmio.NewSpace(), shmio.NewInbox(s.cfg.Wait), &bellTarget{}
+	var err error
+	if s.link, err = shmio.CreateSegment("bhome-link", shmio.SegmentSpec{Kind: shmio.KindLink, Size: linkSize, Session: s.id.Session}); err == nil {
+		err = s.layOut()
+	}
+	if err != nil {
+		s.refuse(c, errorMsg(bhomev1.ErrorCode_ERROR_CODE_INTERNAL, "the center can't make its side of the link: %v", err))
+		return
+	}
+	if err := s.joinLink(); err != nil {
+		s.refuse(c, errorMsg(bhomev1.ErrorCode_ERROR_CODE_INVALID_INPUT, "Hello: the link's halves: %v", err))
+		return
+	}
+	a := s.adm
+	s.control[0] = &nodeSegment{seg: a.seg0, fd: a.seg0FD, ref: &bhomev1.SegmentRef{Kind: uint32(shmio.KindProcess)}}
+	msg := &nodeAttach{from: c.Self(), session: s.id.Session, uid: s.id.UID, name: s.name(), control: a.seg0.Size(), data: a.data2}
+	if a.hello.GetResume() == s.id.Session {
+		msg.resume = &segmentPlace{a.hello.GetBase(), a.hello.GetGeneration()}
+	}
+	a.data2 = nil
+	c.Send(s.roles.msgs, msg)
+}
+
+func (s *session) name() string {
+	if s.id.Name != "" {
+		return s.id.Name
+	}
+	return validText(s.adm.hello.GetName())
+}
+
+// attached hears from MsgRecords, and welcomes the node.
+func (s *session) attached(c actor.Context, m *nodeAttached) {
+	if m.err != nil {
+		s.refuse(c, m.err)
+		return
+	}
+	a := s.adm
+	// The header says base 0 until the node stores what Welcome tells; we know better than to read it again.
+	a.data.SetForeignBase(m.base, m.generation)
+	if err := s.space.Add(a.data); err != nil {
+		s.refuse(c, errorMsg(bhomev1.ErrorCode_ERROR_CODE_INTERNAL, "the first data segment: %v", err))
+		return
+	}
+	ref := &bhomev1.SegmentRef{Number: a.data.Number(), Kind: uint32(shmio.KindData), Base: m.base, Generation: m.generation}
+	s.data[segmentPlace{m.base, m.generation}] = &nodeSegment{seg: a.data, fd: a.dataFD, ref: ref}
+	if err := s.welcome(c, m); err != nil {
+		s.refuse(c, errorMsg(bhomev1.ErrorCode_ERROR_CODE_INTERNAL, "Welcome: %v", err))
+		return
+	}
+	s.state = stateWelcomed
+	s.log.Debug("welcomed", "session", s.id.Session, "pid", s.id.PID, "uid", s.id.UID, "name", s.name())
+}
+
+func (s *session) welcome(c actor.Context, m *nodeAttached) error {
+	bellRead, bellWrite, err := shmio.NewBell()
+	if err != nil {
+		return err
+	}
+	fds := []*shmio.FD{nil, nil, bellWrite, nil}
+	fail := func(err error) error { closeFDs(fds); return err }
+	if fds[0], err = s.link.FD().Dup(); err != nil {
+		closeFDs([]*shmio.FD{bellRead})
+		return fail(err)
+	}
+	if fds[1], err = s.public.FD().Dup(); err != nil {
+		closeFDs([]*shmio.FD{bellRead})
+		return fail(err)
+	}
+	if fds[3], err = shmio.PidfdOpen(unix.Getpid()); err != nil {
+		closeFDs([]*shmio.FD{bellRead})
+		return fail(err)
+	}
+	root, self := c.ActorSystem().Root, c.Self()
+	inbox, up, bell := s.inbox, s.up, s.bell
+	w, err := s.reactor.WatchBell(bellRead, func(uint32) {
+		inbox.Wake(up[0])
+		inbox.Wake(up[1])
+		if bell.wantSpace.Swap(false) {
+			root.Send(self, &downSpace{})
+		}
+	})
+	if err != nil {
+		return fail(err)
+	}
+	s.watches = append(s.watches, w)
+	death, err := s.adm.pidfd.Dup()
+	if err == nil {
+		w, err = s.reactor.WatchPID(death, func() { root.Send(self, &processDied{}) })
+	}
+	if err != nil {
+		return fail(err)
+	}
+	s.watches = append(s.watches, w)
+	s.backstop = s.reactor.OnBackstop(inbox.Backstop)
+	s.pumpPID = c.Spawn(pump.Props(pump.Config{Inbox: inbox, Queues: up[:], Space: s.space, Target: self}))
+	l := s.cfg.Limits
+	msg := &bhomev1.Welcome{Session: s.id.Session, Base: m.base, Generation: m.generation, Bus: s.cfg.Bus, Pid: int32(unix.Getpid()),
+		Resumed: s.adm.hello.GetResume() != 0,
+		Limits: &bhomev1.Limits{MaxMessage: l.MaxMessage, NodeBytes: l.NodeBytes, HeartbeatNs: int64(s.cfg.OfflineAfter / 3),
+			DefaultQuota: l.DefaultQuota, MaxSegments: uint32(l.SegmentsPerNode)}}
+	msg.Down, msg.Up = linkHalves()
+	b, err := encodeFrame(&bhomev1.Head{Type: uint32(bhomev1.MsgType_MSG_TYPE_WELCOME), SsnId: s.id.Session}, msg)
+	if err != nil {
+		return fail(err)
+	}
+	// The first frame goes before the connection's goroutines begin: a fresh socket has room for it.
+	err = s.conn.c.Send(b, fds...)
+	closeFDs(fds)
+	if err != nil {
+		return err
+	}
+	s.conn.target.Store(self)
+	go s.conn.queue()
+	go s.conn.sender()
+	go s.conn.receive(context.Background())
+	return nil
+}
+
+// refuse ends a session that never began.
+func (s *session) refuse(c actor.Context, why *bhomev1.ErrorMsg) {
+	s.log.Warn("a node is refused", "session", s.id.Session, "pid", s.id.PID, "uid", s.id.UID, "name", s.name(),
+		"reason", why.GetMessage(), "limit", why.GetLimit(), "whose", why.GetWhose(), "in_use", why.GetInUse(), "max", why.GetMax())
+	go refuseConn(s.conn.c, why)
+	s.end(c, "refused")
+}
+
+// cut ends the link with a node that misuses it. If its process lives on, what it holds stays held.
+func (s *session) cut(c actor.Context, why error) {
+	if s.state == stateGone {
+		return
+	}
+	s.fault("link", why)
+	s.log.Warn("a node's link is cut", "session", s.id.Session, "pid", s.id.PID, "uid", s.id.UID, "name", s.name(), "reason", why)
+	s.hungUp(c, why)
+}
+
+// hungUp notices that the socket is over. That is not death: what the node holds stays held until its process ends.
+func (s *session) hungUp(c actor.Context, why error) {
+	s.conn.close()
+	switch {
+	case s.state == stateGone:
+	case s.dead:
+		s.end(c, "the process has died")
+	case s.state == stateClosing || s.state < stateInited:
+		s.end(c, "it has left")
+	case !s.detach:
+		s.detach = true
+		s.log.Warn("detached: the process lives, its socket is gone", "session", s.id.Session, "pid", s.id.PID, "name", s.name(), "reason", why)
+		s.tellState(c)
+	}
+}
+
+// died hears of the process's death. What it said before is on the socket: the end of that comes first, or soon.
+func (s *session) died(c actor.Context) {
+	s.dead = true
+	if s.detach || s.state < stateWelcomed || s.conn.closed.Load() {
+		s.end(c, "the process has died")
+		return
+	}
+	root, self := c.ActorSystem().Root, c.Self()
+	time.AfterFunc(eofAfterDead, func() { root.Send(self, &endSession{"the process has died"}) })
+}
+
+// end releases everything: the records elsewhere by sessionGone, the rest by cleanup.
+func (s *session) end(c actor.Context, reason string) {
+	if s.state == stateGone {
+		return
+	}
+	was := s.state
+	s.state = stateGone
+	if was == stateOnline || was == stateClosing {
+		s.log.Info("gone", "session", s.id.Session, "pid", s.id.PID, "name", s.name(), "reason", reason, "routes", len(s.routes))
+	}
+	c.Send(s.roles.center, &sessionGone{from: c.Self(), id: s.id, reason: reason})
+	c.Stop(c.Self())
+}
+
+// cleanup runs when the actor stops, however that came about.
+func (s *session) cleanup() {
+	defer func() {
+		if p := recover(); p != nil { // a panic in Stopping would revive the actor
+			s.log.Error("cleaning up a session failed", "session", s.id.Session, "panic", p)
+		}
+	}()
+	s.conn.close()
+	if s.backstop != nil {
+		s.backstop()
+	}
+	s.inbox.Close()
+	watches, adm, link := s.watches, s.adm, s.link
+	var segs []*nodeSegment
+	for _, n := range s.control {
+		segs = append(segs, n)
+	}
+	for _, n := range s.data {
+		segs = append(segs, n)
+	}
+	segs = append(segs, s.dropped...)
+	s.routes, s.control, s.data = nil, nil, nil
+	// Children (the pump) stop after this; its goroutine reads these mappings until the inbox tells it to end. They go when
+	// it has: cleanupLater waits in the Stopped event.
+	s.closeLater = func() {
+		for _, w := range watches {
+			_ = w.Close()
+		}
+		adm.close()
+		closeSegment(link)
+		for _, n := range segs {
+			closeSegment(n.seg)
+			closeFDs([]*shmio.FD{n.fd})
+		}
+	}
+}
+
+// tellState tells Registry whether the node is to be chosen as a provider.
+func (s *session) tellState(c actor.Context) {
+	c.Send(s.roles.registry, &nodeState{session: s.id.Session, online: s.state == stateOnline && !s.offline && !s.detach})
+}
+
+// onTick looks after the node once a second.
+func (s *session) onTick(c actor.Context, now int64) {
+	s.expirePending(now)
+	s.sendChunk(c)
+	s.flush()
+	s.sample()
+	if s.state != stateOnline {
+		return
+	}
+	silent := time.Duration(now - s.heard)
+	switch {
+	case silent > s.cfg.OfflineAfter && !s.offline:
+		s.offline = true
+		s.log.Warn("unresponsive", "session", s.id.Session, "pid", s.id.PID, "name", s.id.Name, "silent", silent)
+		s.tellState(c)
+	case silent <= s.cfg.OfflineAfter && s.offline:
+		s.offline = false
+		s.log.Info("responsive again", "session", s.id.Session, "pid", s.id.PID, "name", s.id.Name)
+		s.tellState(c)
+	}
+	if s.cfg.KillUnresponsive && silent > s.cfg.KillAfter && !s.dead {
+		s.log.Warn("killing an unresponsive process", "session", s.id.Session, "pid", s.id.PID, "name", s.id.Name, "silent", silent)
+		if err := unix.PidfdSendSignal(s.adm.pidfd.Int(), unix.SIGKILL, nil, 0); err != nil {
+			s.log.Warn("it can't be killed", "pid", s.id.PID, "error", err)
+		}
+	}
+}
+
+// fault counts what the node did wrong, and logs each kind once.
+func (s *session) fault(kind string, err error) {
+	s.faults++
+	s.public.Counter(11).Add(1)
+	if !s.faultLog[kind] && len(s.faultLog) < 64 {
+		s.faultLog[kind] = true
+		s.log.Warn("a node's fault; more of the kind are only counted", "session", s.id.Session, "pid", s.id.PID, "uid", s.id.UID, "name", s.name(), "kind", kind, "error", err)
+	}
+}

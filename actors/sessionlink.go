@@ -1,0 +1,391 @@
+package actors
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
+	"github.com/bhome-bus/bhome/shmio"
+	"github.com/bhome-bus/bhome/shmio/pump"
+	"github.com/bhome-bus/bhome/wire"
+)
+
+// The link segment: header, route generation, four writer halves, two reader halves, and blocks for the center's frames.
+const (
+	linkSize    = 1 << 20
+	linkBlocks  = 128 << 10 // where the blocks begin
+	linkHalfGap = 16 << 10
+	upQueues    = 2
+)
+
+func linkSpec(queue int) shmio.RouteSpec {
+	return shmio.RouteSpec{ID: uint64(16 + queue), Slots: 512, Depth: 512, Out: 32, Policy: shmio.BlockOnFull, Quota: 1 << 20}
+}
+
+// upQueue is the number of an up queue in its route id.
+func upQueue(i int) int { return 8 + i }
+
+func halfOffset(i int) uint64 { return shmio.FirstBlock + uint64(i)*linkHalfGap }
+
+func linkHalves() (down, up []*bhomev1.Half) {
+	for q := range wire.SocketCount {
+		down = append(down, &bhomev1.Half{Offset: halfOffset(q)})
+	}
+	for i := range upQueues {
+		up = append(up, &bhomev1.Half{Offset: halfOffset(wire.SocketCount + i)})
+	}
+	return down, up
+}
+
+// downQueue is a writer half towards the node, and what waits for room in it.
+type downQueue struct {
+	w       *shmio.Writer
+	pending []pendingDown
+}
+
+// pendingDown is a word, or a frame, that waits.
+type pendingDown struct {
+	word    wire.Word
+	frame   []byte
+	expires int64
+}
+
+// linkBlock is a block of the link segment, until its node has returned it.
+type linkBlock struct {
+	arena *shmio.Arena
+	off   uint64
+	size  uint64
+}
+
+// Returned implements shmio.Held; it runs within the session's own calls of its writers.
+func (b *linkBlock) Returned(uint64) { b.arena.Free(b.off, b.size) }
+
+// layOut makes the center's six halves.
+func (s *session) layOut() error {
+	s.arena = shmio.NewArena(linkBlocks, linkSize, 64)
+	for q := range s.down {
+		spec := linkSpec(q)
+		mem, err := s.link.Memory(halfOffset(q), spec.WriterSize())
+		if err != nil {
+			return err
+		}
+		if s.down[q].w, err = shmio.NewWriter(mem, spec); err != nil {
+			return err
+		}
+	}
+	for i := range s.up {
+		spec := linkSpec(upQueue(i))
+		mem, err := s.link.Memory(halfOffset(wire.SocketCount+i), spec.ReaderSize())
+		if err != nil {
+			return err
+		}
+		if s.up[i], err = shmio.NewReader(mem, spec); err != nil {
+			return err
+		}
+	}
+	s.link.Publish(shmio.StateLaidOut)
+	return nil
+}
+
+// joinLink maps the node's six halves, where its Hello says that they are.
+func (s *session) joinLink() error {
+	a := s.adm
+	ringer := shmio.LinkRinger(a.bell)
+	half := func(h *bhomev1.Half, size uint64) ([]byte, error) {
+		if h.GetSegment() != 0 || h.GetOffset()%128 != 0 || h.GetOffset() < shmio.FirstBlock {
+			return nil, fmt.Errorf("%w: half at offset %d of segment %d", wire.ErrBadFrame, h.GetOffset(), h.GetSegment())
+		}
+		return a.seg0.Memory(h.GetOffset(), size)
+	}
+	for q := range s.down {
+		mem, err := half(a.hello.GetDown()[q], linkSpec(q).ReaderSize())
+		if err == nil {
+			err = s.down[q].w.Join(mem, ringer)
+		}
+		if err != nil {
+			return fmt.Errorf("down queue %d: %w", q, err)
+		}
+	}
+	for i := range s.up {
+		mem, err := half(a.hello.GetUp()[i], linkSpec(upQueue(i)).WriterSize())
+		if err == nil {
+			err = s.up[i].Join(mem, ringer)
+		}
+		if err != nil {
+			return fmt.Errorf("up queue %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+// onBatch takes what the pump has drained.
+func (s *session) onBatch(c actor.Context, b *pump.Batch) {
+	s.heard = monotonic()
+	if s.offline && s.state == stateOnline {
+		s.onTick(c, s.heard)
+	}
+	for i := range b.Items {
+		it := &b.Items[i]
+		if s.cfg.hooks.onQueue != nil {
+			s.cfg.hooks.onQueue("up", int(it.Queue))
+		}
+		if it.Frame != nil {
+			s.onFrame(c, int(it.Queue), it.Frame)
+		} else {
+			s.onWord(c, int(it.Queue), it.Word)
+		}
+	}
+	s.sendChunk(c)
+	if s.faults > maxFaults {
+		s.cut(c, fmt.Errorf("it has made %d faults", s.faults))
+	}
+	s.held = append(s.held, b)
+	s.giveCredit()
+}
+
+// giveCredit lets the pump go on unless answers pile up: then the node's own queue fills, and it has to wait.
+func (s *session) giveCredit() {
+	if s.chunksOut >= maxChunks || s.pendingCount() > maxPending {
+		return
+	}
+	for _, b := range s.held {
+		b.Done()
+	}
+	s.held = s.held[:0]
+}
+
+// onWord takes one command word.
+func (s *session) onWord(c actor.Context, queue int, w wire.Word) {
+	if queue != 0 {
+		s.fault("word on the bus's queue", fmt.Errorf("%w: %#x", wire.ErrBadWord, uint64(w)))
+		return
+	}
+	switch w.Cmd() {
+	case wire.CmdNodeInit:
+		m, err := wire.DecodeNodeInit(w)
+		if err == nil && m.Session != s.id.Session {
+			err = fmt.Errorf("it claims session %d", m.Session)
+		}
+		if err != nil {
+			s.fault("NodeInit", err)
+			return
+		}
+		if s.state != stateWelcomed {
+			return // a known session is ignored
+		}
+		s.state = stateInited
+		s.op(msgOp{init: true})
+	case wire.CmdAllocRequest0, wire.CmdAllocBatch:
+		req, err := wire.DecodeAllocRequest(w)
+		if err == nil && (int(req.Proc) != s.id.ProcIndex || s.state < stateNamed) {
+			err = fmt.Errorf("proc index %d is not the link's (%d)", req.Proc, s.id.ProcIndex)
+		}
+		if err == nil && req.Socket >= wire.SocketCount {
+			err = fmt.Errorf("socket index %d", req.Socket)
+		}
+		if err != nil {
+			s.fault("AllocRequest0", err)
+			return
+		}
+		s.op(msgOp{req: req})
+	case wire.CmdFree:
+		f, err := wire.DecodeFree(w)
+		if err != nil {
+			s.fault("Free", err)
+			return
+		}
+		s.op(msgOp{free: true, grant: f.Grant})
+	default:
+		s.fault("word", fmt.Errorf("%w: command %v", wire.ErrBadWord, w.Cmd()))
+	}
+}
+
+// op puts one operation into the current chunk.
+func (s *session) op(o msgOp) {
+	if s.current == nil {
+		if n := len(s.chunks); n > 0 {
+			s.current, s.chunks = s.chunks[n-1], s.chunks[:n-1]
+		} else {
+			s.current = &chunk{session: s.id.Session}
+		}
+	}
+	s.current.ops = append(s.current.ops, o)
+}
+
+func (s *session) sendChunk(c actor.Context) {
+	if s.current == nil {
+		return
+	}
+	k := s.current
+	s.current = nil
+	k.from = c.Self()
+	s.chunksOut++
+	c.Send(s.roles.msgs, k)
+}
+
+// onChunk takes MsgRecords' answers to one.
+func (s *session) onChunk(_ actor.Context, k *chunk) {
+	s.answer(k.replies, k.refusals)
+	clear(k.refusals)
+	k.replies, k.refusals = k.replies[:0], k.refusals[:0]
+	s.chunksOut--
+	s.chunks = append(s.chunks, k)
+	s.giveCredit()
+}
+
+// answer sends words and the reasons of refusals down, and commits once per queue.
+func (s *session) answer(replies []socketWord, refusals []refusal) {
+	for _, r := range replies {
+		s.pushWord(r.socket, r.word)
+	}
+	for q := range s.down {
+		s.down[q].w.Commit()
+	}
+	for _, r := range refusals {
+		s.sendFrame(asker{msgID: fmt.Sprintf("alloc:%d", r.id), socket: r.socket}, bhomev1.MsgType_MSG_TYPE_COMMON_REPLY, &bhomev1.CommonReply{Errmsg: r.err})
+	}
+	s.awaitSpace()
+}
+
+func (s *session) sendWord(socket wire.Socket, w wire.Word) {
+	s.pushWord(socket, w)
+	s.down[socket].w.Commit()
+	s.awaitSpace()
+}
+
+// pushWord stages a word, or keeps it until there is room.
+func (s *session) pushWord(socket wire.Socket, w wire.Word) {
+	if s.cfg.hooks.onQueue != nil {
+		s.cfg.hooks.onQueue("down", int(socket))
+	}
+	q := &s.down[socket]
+	if len(q.pending) == 0 && q.w.PushCommand(w) == shmio.Sent {
+		return
+	}
+	q.pending = append(q.pending, pendingDown{word: w, expires: monotonic() + int64(pendingFor)})
+}
+
+// sendFrame sends a frame down: inline, in a block of the link segment, or later.
+func (s *session) sendFrame(to asker, typ bhomev1.MsgType, body any) {
+	if s.state == stateGone {
+		return
+	}
+	if s.cfg.hooks.onQueue != nil {
+		s.cfg.hooks.onQueue("down", int(to.socket))
+	}
+	b, err := encodeAny(&bhomev1.Head{Type: uint32(typ), MsgId: to.msgID, SsnId: s.id.Session}, body)
+	if err != nil {
+		b, err = encodeFrame(&bhomev1.Head{Type: uint32(bhomev1.MsgType_MSG_TYPE_COMMON_REPLY), MsgId: to.msgID, SsnId: s.id.Session},
+			&bhomev1.CommonReply{Errmsg: errorMsg(bhomev1.ErrorCode_ERROR_CODE_TOO_LARGE, "the answer can't be sent: %v", err)})
+		if err != nil {
+			s.log.Error("an answer can't be encoded", "type", typ, "error", err)
+			return
+		}
+	}
+	q := &s.down[to.socket]
+	if len(q.pending) > 0 || !s.pushFrame(q, b) {
+		q.pending = append(q.pending, pendingDown{frame: b, expires: monotonic() + int64(pendingFor)})
+	}
+	q.w.Commit()
+	s.awaitSpace()
+}
+
+func (s *session) pushFrame(q *downQueue, b []byte) bool {
+	if len(b) <= wire.MaxInline {
+		return q.w.PushInline(wire.Inline{Len: len(b), Kind: wire.KindControl}, b) == shmio.Sent
+	}
+	if _, err := q.w.Reclaim(); err != nil {
+		return false // the route is corrupt: the node's own doing, and its link is cut by what it does next
+	}
+	size := uint64(wire.HeaderSize + len(b))
+	off, ok := s.arena.Alloc(size)
+	if !ok {
+		return false
+	}
+	mem, err := s.link.Memory(off, size)
+	if err == nil {
+		h := wire.Header{Tag: wire.BlockTag, Size: uint32(len(b)), ID: off / placeBytes, Stamp: shmio.CoarseNow(), Kind: wire.KindControl}
+		err = h.Put(mem)
+	}
+	var w wire.Word
+	if err == nil {
+		copy(mem[wire.HeaderSize:], b)
+		w, err = wire.Message(uint32(off/placeBytes), 0)
+	}
+	if err != nil || q.w.Push(w, uint64(len(b)), &linkBlock{s.arena, off, size}) != shmio.Sent {
+		s.arena.Free(off, size)
+		return false
+	}
+	return true
+}
+
+func (s *session) pendingCount() (n int) {
+	for q := range s.down {
+		n += len(s.down[q].pending)
+	}
+	return n
+}
+
+// awaitSpace asks to be woken when the node makes room for what waits.
+func (s *session) awaitSpace() {
+	for q := range s.down {
+		if len(s.down[q].pending) > 0 {
+			s.bell.wantSpace.Store(true)
+			if !s.down[q].w.ArmSpace() {
+				s.flush()
+				return
+			}
+		}
+	}
+}
+
+// flush sends what waited and now has room.
+func (s *session) flush() {
+	for q := range s.down {
+		d := &s.down[q]
+		if len(d.pending) == 0 {
+			continue
+		}
+		if _, err := d.w.Reclaim(); err != nil {
+			continue
+		}
+		i := 0
+		for ; i < len(d.pending); i++ {
+			p := &d.pending[i]
+			if p.frame != nil && !s.pushFrame(d, p.frame) || p.frame == nil && d.w.PushCommand(p.word) != shmio.Sent {
+				break
+			}
+		}
+		d.w.Commit()
+		if i == len(d.pending) {
+			d.pending = nil
+			d.w.DisarmSpace()
+			continue
+		}
+		d.pending = d.pending[i:]
+		s.bell.wantSpace.Store(true)
+		d.w.ArmSpace()
+	}
+	s.giveCredit()
+}
+
+// expirePending gives up what waited too long; a grant that nobody can be told of goes back.
+func (s *session) expirePending(now int64) {
+	for q := range s.down {
+		d := &s.down[q]
+		i := 0
+		for ; i < len(d.pending) && d.pending[i].expires < now; i++ {
+			if p := d.pending[i]; p.frame == nil {
+				if r, err := wire.DecodeAllocReply(p.word); err == nil && r.Place != 0 {
+					s.op(msgOp{free: true, grant: wire.NewGrant(r.ID, r.Place)})
+				}
+			}
+		}
+		if i > 0 {
+			s.log.Warn("answers expired: the node doesn't read its queue", "session", s.id.Session, "name", s.name(), "queue", q, "count", i, "after", pendingFor.Round(time.Second))
+			d.pending = append([]pendingDown(nil), d.pending[i:]...)
+		}
+	}
+}

@@ -1,0 +1,438 @@
+package actors
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
+	"github.com/bhome-bus/bhome/shmio"
+	"github.com/bhome-bus/bhome/wire"
+)
+
+// onRouteMessage takes what the other actors say of routes.
+func (s *session) onRouteMessage(c actor.Context, msg any) {
+	switch m := msg.(type) {
+	case *openRoute:
+		s.openRoute(c, m)
+	case *routeTopics:
+		s.routeTopics(c, m)
+	case *closeRoute:
+		s.closeRoute(c, m)
+	case *peerHalf:
+		s.peerHalf(m)
+	case *peerSegments:
+		s.peerSegments(m)
+	case *adoptRoute:
+		s.routes[routeEnd{m.open.GetRoute(), m.open.GetRole()}].peer = m.peer
+	case *describe:
+		c.Respond(s.describe())
+	case *scanHeads:
+		c.Respond(s.heads())
+	case *scanRoutes:
+		c.Respond(s.scan(m))
+	}
+}
+
+// nextGeneration numbers a frame that the node must have taken before it publishes again. The word is stored once the
+// frame is queued: a publisher that sees it waits for the frame.
+func (s *session) nextGeneration(role bhomev1.Role) uint64 {
+	if role != bhomev1.Role_ROLE_WRITER {
+		return 0
+	}
+	s.routeGen++
+	return s.routeGen
+}
+
+func (s *session) storeGeneration(gen uint64) {
+	if gen != 0 {
+		s.link.RouteGeneration().Store(gen) // pairs with the publisher's load before each push
+	}
+}
+
+func (s *session) openRoute(c actor.Context, m *openRoute) {
+	o := m.open
+	end := routeEnd{o.GetRoute(), o.GetRole()}
+	if !s.detach && s.state == stateOnline {
+		s.routes[end] = &sessionRoute{open: o, peer: m.peer}
+		o.Generation = s.nextGeneration(o.GetRole())
+		s.conn.send(outFrame{typ: bhomev1.MsgType_MSG_TYPE_ROUTE_OPEN, body: o})
+		s.storeGeneration(o.GetGeneration())
+	}
+	if m.ack != nil {
+		c.Send(m.ack, &routeAck{m.op, s.id.Session})
+	}
+}
+
+func (s *session) routeTopics(c actor.Context, m *routeTopics) {
+	if r := s.routes[routeEnd{m.msg.GetRoute(), m.role}]; r != nil && !s.detach {
+		r.open.Topics = append(r.open.Topics, m.msg.GetAdded()...)
+		m.msg.Generation = s.nextGeneration(m.role)
+		s.conn.send(outFrame{typ: bhomev1.MsgType_MSG_TYPE_ROUTE_TOPICS, body: m.msg})
+		s.storeGeneration(m.msg.GetGeneration())
+	}
+	if m.ack != nil {
+		c.Send(m.ack, &routeAck{m.op, s.id.Session})
+	}
+}
+
+func (s *session) closeRoute(_ actor.Context, m *closeRoute) {
+	for _, role := range []bhomev1.Role{bhomev1.Role_ROLE_WRITER, bhomev1.Role_ROLE_READER} {
+		end := routeEnd{m.route, role}
+		if s.routes[end] == nil {
+			continue
+		}
+		delete(s.routes, end)
+		if s.detach {
+			continue
+		}
+		gen := s.nextGeneration(role)
+		s.conn.send(outFrame{typ: bhomev1.MsgType_MSG_TYPE_ROUTE_CLOSE, body: &bhomev1.RouteClose{Route: m.route, Generation: gen, Reason: m.reason, PeerAlive: m.alive}})
+		s.storeGeneration(gen)
+	}
+}
+
+// onRouteHalf passes on where the node's half is, with the descriptors that the other end needs.
+func (s *session) onRouteHalf(c actor.Context, m *bhomev1.RouteHalf, bell *shmio.FD) {
+	r := s.routes[routeEnd{m.GetRoute(), m.GetRole()}]
+	if r == nil { // it was closed meanwhile
+		closeFDs([]*shmio.FD{bell})
+		return
+	}
+	seg := s.control[m.GetHalf().GetSegment()]
+	spec := routeSpec(r.open)
+	size := spec.WriterSize()
+	other := bhomev1.Role_ROLE_READER
+	if m.GetRole() == bhomev1.Role_ROLE_READER {
+		size, other = spec.ReaderSize(), bhomev1.Role_ROLE_WRITER
+	}
+	if seg == nil {
+		s.fault("RouteHalf", fmt.Errorf("segment %d is not known", m.GetHalf().GetSegment()))
+		closeFDs([]*shmio.FD{bell})
+		return
+	}
+	if _, err := seg.seg.Memory(m.GetHalf().GetOffset(), size); err != nil {
+		s.fault("RouteHalf", err)
+		closeFDs([]*shmio.FD{bell})
+		return
+	}
+	r.half = m.GetHalf()
+	msg := &peerHalf{route: m.GetRoute(), role: other, peerSession: s.id.Session, half: m.GetHalf(), bell: bell}
+	msg.segments = s.dupSegment(msg.segments, seg)
+	if m.GetRole() == bhomev1.Role_ROLE_WRITER {
+		for _, d := range s.data {
+			msg.segments = s.dupSegment(msg.segments, d)
+		}
+	}
+	if fd, err := s.adm.pidfd.Dup(); err == nil {
+		msg.pidfd = fd
+	}
+	c.Send(r.peer, msg)
+}
+
+func (s *session) dupSegment(to []segmentFD, n *nodeSegment) []segmentFD {
+	fd, err := n.fd.Dup()
+	if err != nil {
+		s.log.Error("a segment can't be passed on", "session", s.id.Session, "error", err)
+		return to
+	}
+	return append(to, segmentFD{n.ref, fd})
+}
+
+// givenOf is what our node has got of a peer.
+func (s *session) givenOf(peer uint64) *givenTo {
+	g := s.given[peer]
+	if g == nil {
+		g = &givenTo{control: map[uint32]bool{}, data: map[segmentPlace]bool{}}
+		s.given[peer] = g
+	}
+	return g
+}
+
+// lacking drops the segments that our node has already.
+func (g *givenTo) lacking(segs []segmentFD) (lack []segmentFD) {
+	for _, sf := range segs {
+		var had bool
+		if shmio.Kind(sf.ref.GetKind()) == shmio.KindData {
+			p := segmentPlace{sf.ref.GetBase(), sf.ref.GetGeneration()}
+			had, g.data[p] = g.data[p], true
+		} else {
+			had, g.control[sf.ref.GetNumber()] = g.control[sf.ref.GetNumber()], true
+		}
+		if had {
+			closeFDs([]*shmio.FD{sf.fd})
+			continue
+		}
+		lack = append(lack, sf)
+	}
+	return lack
+}
+
+// peerHalf tells the node of the other end, in as many frames as its descriptors take.
+func (s *session) peerHalf(m *peerHalf) {
+	r := s.routes[routeEnd{m.route, m.role}]
+	if r == nil || s.detach {
+		for _, sf := range m.segments {
+			closeFDs([]*shmio.FD{sf.fd})
+		}
+		closeFDs([]*shmio.FD{m.bell, m.pidfd})
+		return
+	}
+	g := s.givenOf(m.peerSession)
+	segs := g.lacking(m.segments)
+	if g.pidfd {
+		closeFDs([]*shmio.FD{m.pidfd})
+		m.pidfd = nil
+	}
+	// Data segments that don't fit go ahead; the frame with the half comes last.
+	for len(segs) > shmio.MaxDescriptors-2 {
+		var first []segmentFD
+		var rest []segmentFD
+		for _, sf := range segs {
+			if shmio.Kind(sf.ref.GetKind()) == shmio.KindData && len(first) < shmio.MaxDescriptors {
+				first = append(first, sf)
+			} else {
+				rest = append(rest, sf)
+			}
+		}
+		s.sendSegments(m.peerSession, first, nil)
+		segs = rest
+	}
+	msg := &bhomev1.RoutePeer{Route: m.route, Role: m.role, PeerSession: m.peerSession, Half: m.half, HasBell: m.bell != nil, HasPidfd: m.pidfd != nil}
+	var fds []*shmio.FD
+	for _, sf := range segs {
+		msg.Segments = append(msg.Segments, sf.ref)
+		fds = append(fds, sf.fd)
+	}
+	if m.bell != nil {
+		fds = append(fds, m.bell)
+		g.bell = true
+	}
+	if m.pidfd != nil {
+		fds = append(fds, m.pidfd)
+		g.pidfd = true
+	}
+	s.conn.send(outFrame{typ: bhomev1.MsgType_MSG_TYPE_ROUTE_PEER, body: msg, fds: fds})
+}
+
+func (s *session) peerSegments(m *peerSegments) {
+	if s.detach {
+		for _, sf := range m.added {
+			closeFDs([]*shmio.FD{sf.fd})
+		}
+		return
+	}
+	g := s.givenOf(m.peerSession)
+	for _, ref := range m.dropped {
+		delete(g.data, segmentPlace{ref.GetBase(), ref.GetGeneration()})
+	}
+	s.sendSegments(m.peerSession, g.lacking(m.added), m.dropped)
+}
+
+func (s *session) sendSegments(peer uint64, added []segmentFD, dropped []*bhomev1.SegmentRef) {
+	if len(added)+len(dropped) == 0 {
+		return
+	}
+	msg := &bhomev1.RouteSegments{PeerSession: peer, Dropped: dropped}
+	var fds []*shmio.FD
+	for _, sf := range added {
+		msg.Added = append(msg.Added, sf.ref)
+		fds = append(fds, sf.fd)
+	}
+	s.conn.send(outFrame{typ: bhomev1.MsgType_MSG_TYPE_ROUTE_SEGMENTS, body: msg, fds: fds})
+}
+
+// readers are the sessions of those who receive from this node, each once.
+func (s *session) readers() []*actor.PID {
+	seen := map[string]bool{}
+	var pids []*actor.PID
+	for end, r := range s.routes {
+		if end.role == bhomev1.Role_ROLE_WRITER && r.peer != nil && !seen[r.peer.Id] {
+			seen[r.peer.Id] = true
+			pids = append(pids, r.peer)
+		}
+	}
+	return pids
+}
+
+// onNodeClosesRoute passes on that the node has ended a route of its own accord.
+func (s *session) onNodeClosesRoute(c actor.Context, m *bhomev1.RouteClose) {
+	for _, role := range []bhomev1.Role{bhomev1.Role_ROLE_WRITER, bhomev1.Role_ROLE_READER} {
+		r := s.routes[routeEnd{m.GetRoute(), role}]
+		if r == nil {
+			continue
+		}
+		to := s.roles.pubsub
+		if r.open.GetKind() != bhomev1.RouteKind_ROUTE_KIND_PUBSUB {
+			to = s.roles.registry
+		}
+		s.log.Info("a node closes a route", "name", s.name(), "route", m.GetRoute(), "peer", r.open.GetPeerProc(), "reason", validText(m.GetReason()))
+		c.Send(to, &routeClosed{route: m.GetRoute(), session: s.id.Session, reason: m.GetReason()})
+		return
+	}
+}
+
+// onReportedRoute takes an end of a route that the node kept over the loss of the center.
+func (s *session) onReportedRoute(c actor.Context, r *bhomev1.ReportedRoute) {
+	o := r.GetRoute()
+	if routeSpec(o).Validate() != nil || len(s.routes) >= s.cfg.Limits.RoutesPerNode {
+		s.fault("Report", fmt.Errorf("route %#x can't be", o.GetRoute()))
+		return
+	}
+	s.routes[routeEnd{o.GetRoute(), o.GetRole()}] = &sessionRoute{open: o, half: r.GetHalf()}
+	to := s.roles.pubsub
+	if o.GetKind() != bhomev1.RouteKind_ROUTE_KIND_PUBSUB {
+		to = s.roles.registry
+	}
+	id := s.id
+	id.pidOf = c.Self()
+	c.Send(to, &reportedRoute{id: id, route: r})
+}
+
+func routeSpec(o *bhomev1.RouteOpen) shmio.RouteSpec {
+	return shmio.RouteSpec{ID: o.GetRoute(), Slots: o.GetSlots(), Depth: o.GetDepth(), Out: o.GetOut(), Policy: shmio.Policy(o.GetPolicy()), Quota: o.GetQuota()}
+}
+
+// writerHalf is the memory of the node's own half of a route it sends on; nil if it isn't told or not there.
+func (s *session) halfMemory(r *sessionRoute, size uint64) []byte {
+	if r.half == nil || s.control[r.half.GetSegment()] == nil {
+		return nil
+	}
+	mem, err := s.control[r.half.GetSegment()].seg.Memory(r.half.GetOffset(), size)
+	if err != nil {
+		return nil
+	}
+	return mem
+}
+
+// longHeld is after how long a block that a reader keeps is worth a warning.
+const longHeld = 10 * time.Second
+
+// sample reads the counters of the routes the node sends on, once a second, and looks for what is held long.
+func (s *session) sample() {
+	now := shmio.CoarseNow()
+	for end, r := range s.routes {
+		if end.role != bhomev1.Role_ROLE_WRITER {
+			continue
+		}
+		mem := s.halfMemory(r, routeSpec(r.open).WriterSize())
+		if mem == nil {
+			continue
+		}
+		v, err := shmio.ScanOut(mem, nil)
+		if err != nil {
+			continue
+		}
+		r.rate = float64(v.Sent - r.sentBase)
+		r.sentBase = v.Sent
+		if v.BytesOut == 0 {
+			continue
+		}
+		// An error was told by the look before.
+		_, _ = shmio.ScanOut(mem, func(seq uint64, w wire.Word) { s.warnHeld(r, seq, w, now) })
+	}
+}
+
+func (s *session) warnHeld(r *sessionRoute, seq uint64, w wire.Word, now uint64) {
+	if r.warned[seq] || len(r.warned) > 1000 {
+		return
+	}
+	b, err := s.space.Block(w)
+	if err != nil || b.Header.Stamp > now || time.Duration(now-b.Header.Stamp) < longHeld {
+		return
+	}
+	if r.warned == nil {
+		r.warned = map[uint64]bool{}
+	}
+	r.warned[seq] = true
+	topic := ""
+	for _, t := range r.open.GetTopics() {
+		if t.GetId() == b.Header.Topic {
+			topic = t.GetName()
+		}
+	}
+	s.log.Warn("a block is held long", "owner", s.name(), "holder", r.open.GetPeerProc(), "topic", topic, "size", b.Header.Size,
+		"age", time.Duration(now-b.Header.Stamp).Round(time.Second))
+}
+
+// describe makes the node's row.
+func (s *session) describe() *bhomev1.ProcRow {
+	row := &bhomev1.ProcRow{Name: s.name(), Pid: s.id.PID, Uid: s.id.UID, State: s.stateName(), SinceUnixNs: s.since.UnixNano(),
+		Session: s.id.Session, ProcIndex: int32(s.id.ProcIndex), Routes: uint32(len(s.routes)), Faults: s.faults}
+	if n := s.control[0]; n != nil {
+		c := n.seg.Counters()
+		row.Sent, row.Received, row.Dropped = c[0], c[1], c[2]
+	}
+	return row
+}
+
+func (s *session) stateName() string {
+	switch {
+	case s.detach:
+		return "detached"
+	case s.state == stateOnline && s.offline:
+		return "unresponsive"
+	case s.state == stateOnline:
+		return "online"
+	case s.state >= stateClosing:
+		return "gone"
+	}
+	return "attaching"
+}
+
+// scanHeads asks for the read cursors of the routes that a node receives on; headsR is the answer.
+type (
+	scanHeads struct{}
+	headsR    struct{ heads map[uint64]uint64 }
+)
+
+func (s *session) heads() *headsR {
+	h := &headsR{heads: map[uint64]uint64{}}
+	for end, r := range s.routes {
+		if end.role != bhomev1.Role_ROLE_READER {
+			continue
+		}
+		if mem := s.halfMemory(r, routeSpec(r.open).ReaderSize()); mem != nil {
+			if v, err := shmio.ScanReader(mem); err == nil {
+				h.heads[end.id] = v.Head
+			}
+		}
+	}
+	return h
+}
+
+// scan reads the writer halves of the node: counters, what waits unread, and with tables what is out.
+func (s *session) scan(q *scanRoutes) *routesScan {
+	res := &routesScan{session: s.id.Session}
+	for end, r := range s.routes {
+		if end.role != bhomev1.Role_ROLE_WRITER {
+			continue
+		}
+		mem := s.halfMemory(r, routeSpec(r.open).WriterSize())
+		if mem == nil {
+			continue
+		}
+		row := routeScan{id: end.id, peerName: r.open.GetPeerProc(), rate: r.rate}
+		var each func(seq uint64, w wire.Word)
+		if q.tables {
+			each = func(seq uint64, w wire.Word) {
+				if place, _, err := w.Message(); err == nil {
+					row.out = append(row.out, outBlock{place, seq})
+				}
+			}
+		}
+		v, err := shmio.ScanOut(mem, each)
+		if err != nil {
+			continue
+		}
+		row.sent, row.dropped = v.Sent, v.Dropped
+		head, known := q.heads[end.id]
+		if !known {
+			head = v.First
+		}
+		row.unread = shmio.CountUnread(mem, v, head)
+		res.routes = append(res.routes, row)
+	}
+	return res
+}
