@@ -161,11 +161,11 @@ func (in *inspector) msgs(offset uint64, limit int) *MsgsReply {
 	if page == nil {
 		return &MsgsReply{}
 	}
-	names := map[uint32]string{}
+	topics := map[uint32]string{}
 	for _, role := range []*actor.PID{in.roles.pubsub, in.roles.registry} {
 		if r := ask[*topicRowsR](in, role, &topicRows{}); r != nil {
 			for id, name := range r.names {
-				names[id] = name
+				topics[id] = name
 			}
 		}
 	}
@@ -184,10 +184,9 @@ func (in *inspector) msgs(offset uint64, limit int) *MsgsReply {
 	}
 	for i, row := range page.rows {
 		if page.kinds[i] == wire.KindPublish || page.kinds[i] == wire.KindRequest {
-			row.Topic = names[page.topicIDs[i]]
+			row.Topic = topics[page.topicIDs[i]]
 		}
-		row.Holders = holders[blockKey{row.GetOwnerSession(), uint32(row.GetId() & (1<<31 - 1))}]
-		slices.Sort(row.Holders)
+		row.Holders = names(holders[blockKey{row.GetOwnerSession(), uint32(row.GetId() & (1<<31 - 1))}])
 	}
 	return &MsgsReply{Msgs: page.rows, Next: page.next, Blocks: page.blocks, Bytes: page.bytes, LateFrees: page.lateFrees}
 }
@@ -233,9 +232,7 @@ func (in *inspector) topics() *TopicsReply {
 			r.rows[k.row].Sent += sent[k]
 		}
 		for _, row := range r.rows {
-			slices.Sort(row.Publishers)
-			slices.Sort(row.Subscribers)
-			slices.Sort(row.Providers)
+			row.Publishers, row.Subscribers, row.Providers = names(row.Publishers), names(row.Subscribers), names(row.Providers)
 		}
 		reply.Topics = append(reply.Topics, r.rows...)
 	}
@@ -247,12 +244,12 @@ func (in *inspector) topics() *TopicsReply {
 
 func (in *inspector) center() *bhomev1.QueryCenterReply {
 	l := in.cfg.Limits
-	names := [...]string{"sessions", "procs", "granted_blocks", "granted_bytes", "segment_bytes", "topics", "routes", "refused_attaches",
+	counters := [...]string{"sessions", "procs", "granted_blocks", "granted_bytes", "segment_bytes", "topics", "routes", "refused_attaches",
 		"refused_grants", "late_frees", "routing_epoch", "node_faults"}
 	r := &bhomev1.QueryCenterReply{Bus: in.cfg.Bus, Pid: int32(os.Getpid()), SinceUnixNs: in.started.UnixNano(), Counters: map[string]uint64{}, Limits: map[string]uint64{
 		"bus_bytes": l.BusBytes, "uid_bytes": l.UIDBytes, "node_bytes": l.NodeBytes, "max_message": l.MaxMessage, "default_quota": l.DefaultQuota,
 		"procs": uint64(l.Procs), "sessions": uint64(l.Sessions), "sessions_per_uid": uint64(l.SessionsPerUID)}}
-	for i, n := range names {
+	for i, n := range counters {
 		r.Counters[n] = in.public[i]
 	}
 	if use := ask[*nodeUseR](in, in.roles.msgs, &nodeUse{}); use != nil {
@@ -331,4 +328,10 @@ func shorten(r proto.Message) {
 	case *bhomev1.MsgRow:
 		r.Holders = few(r.Holders)
 	}
+}
+
+// names sorts names and lists each once: a process may have several routes.
+func names(l []string) []string {
+	slices.Sort(l)
+	return slices.Compact(l)
 }

@@ -148,6 +148,8 @@ func (s *session) Receive(c actor.Context) {
 		s.cut(c, m.err)
 	case *socketEnd:
 		s.hungUp(c, m.err)
+	case *stillDetached:
+		s.outlived(c, m.why)
 	case *processDied:
 		s.died(c)
 	case *endSession:
@@ -341,9 +343,21 @@ func (s *session) hungUp(c actor.Context, why error) {
 		s.end(c, "it has left")
 	case !s.detach:
 		s.detach = true
-		s.log.Warn("detached: the process lives, its socket is gone", "session", s.id.Session, "pid", s.id.PID, "name", s.name(), "reason", why)
-		s.tellState(c)
+		// A process that dies closes its socket a moment before the kernel reports the death.
+		root, self := c.ActorSystem().Root, c.Self()
+		time.AfterFunc(eofAfterDead, func() { root.Send(self, &stillDetached{why}) })
 	}
+}
+
+// stillDetached says that a process has outlived its socket.
+type stillDetached struct{ why error }
+
+func (s *session) outlived(c actor.Context, why error) {
+	if s.state == stateGone || s.dead {
+		return
+	}
+	s.log.Warn("detached: the process lives, its socket is gone", "session", s.id.Session, "pid", s.id.PID, "name", s.name(), "reason", why)
+	s.tellState(c)
 }
 
 // died hears of the process's death. What it said before is on the socket: the end of that comes first, or soon.

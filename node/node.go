@@ -248,8 +248,11 @@ func (n *Node) addSink(number uint64, s queuedSink) error {
 
 func (n *Node) removeSink(number uint64) {
 	n.mu.Lock()
-	delete(n.sinks, number)
-	n.mu.Unlock()
+	defer n.mu.Unlock()
+	if s := n.sinks[number]; s != nil {
+		n.stats.pastReceived.Add(s.received())
+		delete(n.sinks, number)
+	}
 }
 
 // poke has the housekeeper look around.

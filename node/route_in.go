@@ -91,6 +91,7 @@ func (n *Node) openIn(lk *link, m *bhomev1.RouteOpen, spec shmio.RouteSpec) erro
 type queuedSink interface {
 	sink
 	queue() *shmio.Inbox
+	received() uint64 // messages taken so far
 }
 
 // join maps the writer's half; from now on the inbox polls it.

@@ -10,7 +10,7 @@ import (
 type counters struct {
 	loans, asked      atomic.Uint64
 	misused, badWords atomic.Uint64
-	bytesSent         atomic.Uint64
+	pastReceived      atomic.Uint64 // of subscriptions and services that are closed
 	pastSent          atomic.Uint64 // of routes that are over
 	pastDropped       atomic.Uint64
 }
@@ -24,6 +24,7 @@ func (c *counters) addRoute(w *shmio.Writer) {
 // Stats is what a node has counted since it attached.
 type Stats struct {
 	Sent         uint64 // messages pushed to routes: one to three subscribers counts three
+	Received     uint64 // messages that subscriptions gave out, and requests served
 	Dropped      uint64 // by policy, at this end
 	Loans        uint64
 	Asked        uint64 // loans for which the center was asked
@@ -51,7 +52,11 @@ func (n *Node) Stats() Stats {
 		st.Dropped += o.dropped.Load()
 		st.RoutesOut++
 	}
+	st.Received = c.pastReceived.Load()
 	n.mu.Lock()
+	for _, s := range n.sinks {
+		st.Received += s.received()
+	}
 	st.RoutesIn = len(n.in)
 	for _, p := range n.peers {
 		st.Held += int(p.held.Load())
@@ -67,7 +72,7 @@ func (n *Node) Stats() Stats {
 func (n *Node) exportCounters() {
 	st := n.Stats()
 	seg := n.mem.segment0()
-	for i, v := range map[int]uint64{0: st.Sent, 2: st.Dropped, 5: st.Loans, 6: st.Asked, 9: st.Misused, 10: st.BadWords,
+	for i, v := range map[int]uint64{0: st.Sent, 1: st.Received, 2: st.Dropped, 5: st.Loans, 6: st.Asked, 9: st.Misused, 10: st.BadWords,
 		11: uint64(st.RoutesIn), 12: uint64(st.RoutesOut)} {
 		seg.Counter(i).Store(v) // pairs with whoever reads the mapping; each counter stands for itself
 	}

@@ -286,6 +286,8 @@ func (s *Subscription) shut() bool {
 
 func (s *Subscription) queue() *shmio.Inbox { return s.inbox }
 
+func (s *Subscription) received() uint64 { return s.taken.Load() }
+
 func (s *Subscription) refused(*inRoute, *received) {}
 
 func (s *Subscription) routeAdded(r *inRoute) {
