@@ -58,9 +58,6 @@ func OpenBell(write *FD) (*Bell, error) {
 			return fmt.Errorf("%w: it is the reading end of a pipe", ErrNotBell)
 		}
 		n, err = unix.Open(procPath(fd), unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-		if errors.Is(err, unix.ENXIO) {
-			return fmt.Errorf("nobody sleeps on it any more: %w", err)
-		}
 		return err
 	})
 	if err != nil {

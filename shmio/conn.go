@@ -113,6 +113,10 @@ func (c *Conn) PeerPIDFD() (*FD, error) {
 	if !errors.Is(err, unix.ENOPROTOOPT) {
 		return nil, fmt.Errorf("pidfd of the peer (process %d): %w", c.cred.PID, err)
 	}
+	return c.pidfdByPID()
+}
+
+func (c *Conn) pidfdByPID() (*FD, error) {
 	pidfd, err := PidfdOpen(int(c.cred.PID))
 	if err != nil {
 		return nil, err
