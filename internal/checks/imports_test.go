@@ -101,13 +101,13 @@ func wireIsPure(f file) []string {
 // protoactorWhereItBelongs: a node without a center stays small; what joins rings and mailboxes is the pump. Tests
 // count: they'd pull it in for everybody who tests.
 func protoactorWhereItBelongs(f file) []string {
-	if belowAny(f.dir(), "shmio/pump", "actors", "cmd", "examples") {
+	if belowAny(f.dir(), "shmio/pump", "actors", "cmd", "integration", "examples") {
 		return nil
 	}
 	var wrong []string
 	for imported, at := range f.imports() {
 		if below(imported, protoactor) {
-			wrong = append(wrong, at+": "+imported+" is for shmio/pump, actors, cmd and examples")
+			wrong = append(wrong, at+": "+imported+" is for shmio/pump, actors, cmd, integration and examples")
 		}
 	}
 	return wrong

@@ -19,6 +19,7 @@ func TestRepository(t *testing.T) {
 	for name, r := range map[string]rule{
 		"unsafe": unsafeWhereItBelongs, "cgo": noCgo, "imports": oneDirection, "wire": wireIsPure,
 		"protoactor": protoactorWhereItBelongs, "actors": actorsShareNothing,
+		"docs": exportedIsDocumented,
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, f := range files {

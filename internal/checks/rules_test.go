@@ -62,6 +62,8 @@ func TestRules(t *testing.T) {
 		{"shmio uses protoactor", protoactorWhereItBelongs, "shmio/x.go", imp(protoactor + "/actor"), 1},
 		{"node's test uses protoactor", protoactorWhereItBelongs, "node/x_test.go", imp(protoactor + "/actor"), 1},
 
+		{"an integration test uses protoactor", protoactorWhereItBelongs, "integration/x_test.go", imp(protoactor + "/actor"), 0},
+
 		{"a mutex", actorsShareNothing, "actors/x.go", "package p\nimport \"sync\"\ntype T struct{ mu sync.Mutex }", 1},
 		{"a mutex renamed", actorsShareNothing, "actors/x.go", "package p\nimport s \"sync\"\nfunc f() { var m s.Map; _ = m; _ = s.NewCond }", 2},
 		{"a mutex embedded", actorsShareNothing, "actors/x.go", "package p\nimport \"sync\"\ntype T struct{ *sync.RWMutex }", 1},
@@ -77,6 +79,18 @@ func TestRules(t *testing.T) {
 			"package p\nimport (\"errors\"; \"fmt\")\nvar (\n ErrA = errors.New(\"a\")\n ErrB error = fmt.Errorf(\"b: %w\", ErrA)\n)", 0},
 		{"an assertion", actorsShareNothing, "actors/x.go", "package p\nvar _ interface{ F() } = T{}\nvar _ = 1", 0},
 		{"a constant, a local", actorsShareNothing, "actors/x.go", "package p\nconst c = 1\nfunc f() { var n int; _ = n }", 0},
+
+		{"nothing has a comment", exportedIsDocumented, "node/x.go",
+			"package p\ntype T struct{}\nfunc (t *T) M() {}\nfunc F() {}\nconst C = 1\nvar (\n V int\n W int\n)\ntype I interface { N(); O() }\ntype G[K any] []K\nfunc (G[K]) L() {}", 11},
+		{"all has", exportedIsDocumented, "wire/x.go",
+			"package p\n// T.\ntype T struct{ F int }\n// M.\nfunc (t *T) M() {}\n// C and D.\nconst (\n C = 1\n D = 2\n)\nvar V int // V.\n// I.\ntype I interface {\n // N.\n N()\n O() // O.\n}\n// J does.\ntype J interface { P() }", 0},
+		{"a comment apart", exportedIsDocumented, "shmio/pump/x.go", "package p\n// F.\n\nfunc F() {}", 1},
+		{"a directive is no comment", exportedIsDocumented, "actors/x.go", "package p\n//go:noinline\nfunc F() {}", 1},
+		{"what isn't exported", exportedIsDocumented, "actors/x.go", "package p\ntype t struct{}\nfunc (t) M() {}\nfunc f() {}\nconst c = 1", 0},
+		{"what everybody knows", exportedIsDocumented, "node/x.go", "package p\n// T.\ntype T int\nfunc (T) String() string { return \"\" }\nfunc (T) Error() string { return \"\" }", 0},
+		{"what is called alike", exportedIsDocumented, "node/x.go", "package p\nfunc String() string { return \"\" }\n// T.\ntype T int\nfunc (T) Error(int) {}", 2},
+		{"a test", exportedIsDocumented, "actors/x_test.go", "package p\nfunc TestX() {}", 0},
+		{"a program", exportedIsDocumented, "cmd/bhctl/x.go", "package p\nfunc F() {}", 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			found := c.rule(parse(t, c.path, c.source))
