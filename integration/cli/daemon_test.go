@@ -19,19 +19,41 @@ func TestFirstScreen(t *testing.T) {
 	firstScreen(t, env, nil, filepath.Join(dir, "bhome", "default.sock"))
 }
 
-// TestFirstScreenAsUser is the same as a user who has no XDG_RUNTIME_DIR and can't write to /run.
+// aUser is somebody who is not root.
+const aUser = 61234
+
+// TestFirstScreenAsUser is the same as an ordinary user with the runtime folder that a login session has.
 func TestFirstScreenAsUser(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root can become another user")
 	}
-	const uid = 61234
-	dir := fmt.Sprintf("/tmp/bhome-%d", uid)
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	if err := os.RemoveAll(dir); err != nil {
+	dir, err := os.MkdirTemp("", "bhome-user-")
+	if err != nil {
 		t.Fatal(err)
 	}
-	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent"}
-	firstScreen(t, env, &syscall.Credential{Uid: uid, Gid: uid}, filepath.Join(dir, "default.sock"))
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chown(dir, aUser, aUser); err != nil {
+		t.Fatal(err)
+	}
+	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent", "XDG_RUNTIME_DIR=" + dir}
+	firstScreen(t, env, &syscall.Credential{Uid: aUser, Gid: aUser}, filepath.Join(dir, "bhome", "default.sock"))
+}
+
+// TestUserWithoutRuntimeFolderIsToldWhatToDo: without a place for the socket the message says how to give it one, and that
+// works.
+func TestUserWithoutRuntimeFolderIsToldWhatToDo(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can become another user")
+	}
+	cmd := exec.Command(filepath.Join(binDir(), "bhomed"))
+	cmd.Env, cmd.Dir = []string{"PATH=" + os.Getenv("PATH")}, "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: aUser, Gid: aUser}}
+	r := finish(t, cmd)
+	for _, want := range []string{"/run/bhome/default.sock", "XDG_RUNTIME_DIR", "--socket", "BHOME_SOCKET"} {
+		if r.code != 1 || !strings.Contains(r.stderr, want) || strings.Count(r.stderr, "\n") != 1 {
+			t.Errorf("status %d, %s; want status 1 and one line with %s", r.code, r.stderr, want)
+		}
+	}
 }
 
 func firstScreen(t *testing.T, env []string, as *syscall.Credential, socket string) {

@@ -64,7 +64,7 @@ func Run(ctx context.Context, in io.Reader, out io.Writer, role Role) error {
 				return
 			}
 			select {
-			case s.commands <- c:
+			case s.commands <- c: // has room for all that a parent says before it hears an answer
 			case <-ctx.Done():
 				return
 			}
@@ -105,14 +105,22 @@ func (s *Session) Commands() <-chan Command { return s.commands }
 
 // Await waits for the command name and reads its data into v (nil: it has none that matters). Other commands are an error.
 func (s *Session) Await(ctx context.Context, name string, v any) error {
-	select {
-	case <-ctx.Done():
-		return fmt.Errorf("wait for %q: %w", name, context.Cause(ctx))
-	case c := <-s.commands:
+	take := func(c Command) error {
 		if c.Name != name {
 			return fmt.Errorf("the parent said %q, expected was %q", c.Name, name)
 		}
 		return c.Read(v)
+	}
+	select {
+	case c := <-s.commands:
+		return take(c)
+	case <-ctx.Done():
+	}
+	select { // what the parent said before it hung up counts
+	case c := <-s.commands:
+		return take(c)
+	default:
+		return fmt.Errorf("wait for %q: %w", name, context.Cause(ctx))
 	}
 }
 

@@ -142,3 +142,16 @@ func TestTail(t *testing.T) {
 		t.Errorf("%d bytes, ends in %q", len(s), s[len(s)-12:])
 	}
 }
+
+// TestLastWordsCount: what the parent said right before it closed the pipe is heard.
+func TestLastWordsCount(t *testing.T) {
+	for range 200 {
+		in := `{"command":"start","data":null}` + "\n" + `{"command":"close"}` + "\n"
+		err := Run(t.Context(), strings.NewReader(in), io.Discard, func(ctx context.Context, s *Session) error {
+			return s.Await(ctx, "close", nil)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -15,6 +15,7 @@ import (
 	"github.com/bhome-bus/bhome/cmd/internal/demo"
 	"github.com/bhome-bus/bhome/cmd/internal/exitcode"
 	"github.com/bhome-bus/bhome/cmd/internal/private"
+	"github.com/bhome-bus/bhome/cmd/internal/suite"
 	"github.com/bhome-bus/bhome/cmd/internal/units"
 	"github.com/bhome-bus/bhome/node"
 )
@@ -36,7 +37,7 @@ func (a *app) benchCmd() *cobra.Command {
 		Short: "Measure the bus across real processes",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return exitcode.Usagef("bench what? pubsub or request")
+			return exitcode.Usagef("bench what? pubsub, request or suite")
 		},
 	}
 	cmd.AddCommand(
@@ -44,6 +45,7 @@ func (a *app) benchCmd() *cobra.Command {
 every message whole and check its number. Status 4: messages were lost.`, 1_000_000, bench.PubSub),
 		a.benchOne("request", "Measure requests", `Measure --pubs clients that send --count requests together to one echo service and wait for each reply.`,
 			100_000, bench.Request),
+		a.suiteCmd(),
 	)
 	return cmd
 }
@@ -135,6 +137,7 @@ func printBench(w io.Writer, r bench.Result) error {
 func roles() map[string]child.Role {
 	all := bench.Roles()
 	maps.Copy(all, demo.Roles())
+	maps.Copy(all, suite.Roles())
 	return all
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/BurntSushi/toml"
 	"github.com/spf13/cobra"
@@ -35,7 +36,7 @@ func Main(ctx context.Context, env Env) int {
 		fmt.Fprintf(env.Stderr, "bhomed: %v\nSee 'bhomed --help'.\n", err)
 		return exitcode.Usage
 	default: // from here on all that is said is the log's
-		cfg.logger(env).Fatal(err.Error())
+		cfg.logger(env).Fatal(strings.ReplaceAll(err.Error(), "\n", "; "))
 		return exitcode.Of(err)
 	}
 }

@@ -50,6 +50,9 @@ const maxCorruptions = 5
 // lateTimeout is how long a subscriber waits for what was sent before it calls it lost.
 const lateTimeout = 5 * time.Second
 
+// leakFrom is the size of the file that a leaking subscriber keeps: too large to travel inside a queue.
+const leakFrom = 4 << 10
+
 // due is the command "finish": how many files of which publisher's session must have come.
 type due map[uint64]uint64
 
@@ -192,7 +195,7 @@ func (c *checker) take(m node.Message) error {
 	c.report.Bytes += uint64(len(content))
 	c.report.LastNs = now
 	c.report.Latency.Record(now - h.SentNs)
-	if c.leak && len(content) > 64<<10 {
+	if c.leak && len(content) > leakFrom {
 		c.leak, c.leaked = false, m
 		return nil
 	}

@@ -1,0 +1,51 @@
+package ctl
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/bhome-bus/bhome/cmd/internal/private"
+	"github.com/bhome-bus/bhome/cmd/internal/suite"
+	"github.com/bhome-bus/bhome/cmd/internal/units"
+)
+
+func (a *app) suiteCmd() *cobra.Command {
+	var sizes []int
+	each := units.Duration(300 * time.Millisecond)
+	asJSON := false
+	cmd := &cobra.Command{
+		Use: "suite", Short: "Compare bhome with a bare queue and a Unix socket, in one run",
+		Long: `Measure round trips and one-way rates between two processes, on a bus of its own: bhome (spinning, adaptive, parked), a bare
+queue with tail and slot and nothing else, and a Go Unix-socket pair doing the same work. Contestants alternate; each
+figure is the median of three; the probe columns are the bare queue's round trip before and after, which tells whether the
+machine was the same for all.`,
+		Args: cobra.NoArgs,
+		RunE: runE(func(ctx context.Context, _ []string) (err error) {
+			bus, err := private.Start(ctx, a.Executable, "suite", "--log-level", "warn")
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, bus.Close()) }()
+			out := a.Stdout
+			if asJSON {
+				out = a.Stderr
+			}
+			rows, err := suite.Run(ctx, suite.Config{Socket: bus.Socket, Sizes: sizes, Each: time.Duration(each)}, a.launch, out)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return writeJSON(a.Stdout, rows)
+			}
+			return nil
+		}),
+	}
+	f := cmd.Flags()
+	f.IntSliceVar(&sizes, "sizes", suite.Sizes(), "payload sizes in bytes")
+	f.Var(&each, "each", "about how long one measurement takes")
+	f.BoolVar(&asJSON, "json", false, "the rows as JSON, the tables on standard error")
+	return cmd
+}

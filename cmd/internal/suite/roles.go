@@ -1,0 +1,153 @@
+package suite
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"time"
+
+	"github.com/bhome-bus/bhome/cmd/internal/child"
+	"github.com/bhome-bus/bhome/cmd/internal/latency"
+)
+
+// transport is one process's side of a pair: what it sends goes to the other.
+type transport interface {
+	where() string // for the other side to find us
+	join(ctx context.Context, peer string) error
+	send(ctx context.Context, payload []byte) error
+	recv(ctx context.Context, read func([]byte)) error
+	close(ctx context.Context) error
+}
+
+func open(ctx context.Context, cfg pairConfig, side string) (transport, error) {
+	switch cfg.Kind {
+	case "bare":
+		return openBare(cfg)
+	case "unix":
+		return openUnix(cfg, side)
+	default:
+		return openBhome(ctx, cfg, side)
+	}
+}
+
+// Roles are the two children of a measurement.
+func Roles() map[string]child.Role {
+	return map[string]child.Role{"suite-a": roleA, "suite-b": roleB}
+}
+
+// roleA sends, and measures.
+func roleA(ctx context.Context, s *child.Session) (err error) {
+	var cfg pairConfig
+	if err := s.Config(&cfg); err != nil {
+		return err
+	}
+	t, err := open(ctx, cfg, "a")
+	if err != nil {
+		return err
+	}
+	if err := t.join(ctx, cfg.Peer); err != nil {
+		return err
+	}
+	if err := s.Emit("ready", t.where()); err != nil {
+		return err
+	}
+	if err := s.Await(ctx, "go", nil); err != nil {
+		return err
+	}
+	payload := make([]byte, cfg.Size)
+	var sum uint64
+	read := func(b []byte) { sum += touch(b) }
+	res := result{Latency: latency.New()}
+	var before, after runtime.MemStats
+	if cfg.OneWay {
+		runtime.ReadMemStats(&before)
+		res.StartNs = time.Now().UnixNano()
+		for range cfg.Count {
+			if err := t.send(ctx, payload); err != nil {
+				return err
+			}
+		}
+	} else {
+		trip := func() error {
+			if err := t.send(ctx, payload); err != nil {
+				return err
+			}
+			return t.recv(ctx, read)
+		}
+		for range min(1000, cfg.Count/10) { // warm
+			if err := trip(); err != nil {
+				return err
+			}
+		}
+		runtime.ReadMemStats(&before)
+		for range cfg.Count {
+			start := time.Now()
+			if err := trip(); err != nil {
+				return err
+			}
+			res.Latency.Record(int64(time.Since(start)))
+		}
+	}
+	runtime.ReadMemStats(&after)
+	res.Allocs = float64(after.Mallocs-before.Mallocs) / float64(cfg.Count)
+	if err := s.Emit("result", res); err != nil {
+		return err
+	}
+	return finish(ctx, s, t)
+}
+
+// roleB receives, and sends back unless it is one way.
+func roleB(ctx context.Context, s *child.Session) (err error) {
+	var cfg pairConfig
+	if err := s.Config(&cfg); err != nil {
+		return err
+	}
+	t, err := open(ctx, cfg, "b")
+	if err != nil {
+		return err
+	}
+	if err := s.Emit("ready", t.where()); err != nil {
+		return err
+	}
+	var peer string
+	if err := s.Await(ctx, "peer", &peer); err != nil {
+		return err
+	}
+	if err := t.join(ctx, peer); err != nil {
+		return err
+	}
+	if err := s.Emit("joined", nil); err != nil {
+		return err
+	}
+	payload := make([]byte, cfg.Size)
+	var sum uint64
+	read := func(b []byte) { sum += touch(b) }
+	total := cfg.Count
+	if !cfg.OneWay {
+		total += min(1000, cfg.Count/10)
+	}
+	for i := range total {
+		if err := t.recv(ctx, read); err != nil {
+			return fmt.Errorf("message %d of %d: %w", i, total, err)
+		}
+		if cfg.OneWay {
+			continue
+		}
+		if err := t.send(ctx, payload); err != nil {
+			return err
+		}
+	}
+	if cfg.OneWay {
+		if err := s.Emit("result", result{Latency: latency.New(), EndNs: time.Now().UnixNano()}); err != nil {
+			return err
+		}
+	}
+	return finish(ctx, s, t)
+}
+
+func finish(ctx context.Context, s *child.Session, t transport) error {
+	if err := s.Await(ctx, "close", nil); err != nil {
+		return err
+	}
+	return t.close(ctx)
+}
