@@ -31,7 +31,13 @@ func (c *countRinger) Ring(hint uint32) {
 	}
 }
 
-func newPair(t testing.TB, spec RouteSpec) *pair {
+// failer is a testing.TB or a rapid.T.
+type failer interface {
+	Helper()
+	Fatal(...any)
+}
+
+func newPair(t failer, spec RouteSpec) *pair {
 	t.Helper()
 	p := halfPair(t, spec)
 	if err := p.r.Join(p.wmem, p.toWriter); err != nil {
@@ -44,7 +50,7 @@ func newPair(t testing.TB, spec RouteSpec) *pair {
 }
 
 // halfPair is a pair neither end of which has joined.
-func halfPair(t testing.TB, spec RouteSpec) *pair {
+func halfPair(t failer, spec RouteSpec) *pair {
 	t.Helper()
 	if spec.ID == 0 {
 		spec.ID = 0x1234567800000042
