@@ -30,10 +30,10 @@ staticcheck: ## staticcheck
 	$(STATICCHECK) ./...
 
 race: ## the unit tests, under the race detector
-	CGO_ENABLED=1 $(GO) test -race -count=1 $(RACE)
+	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 4m $(RACE)
 
 integration: build ## all tests, those across real processes included
-	$(GO) test -count=1 ./...
+	$(GO) test -count=1 -timeout 4m ./...
 
 demo: build ## stream a source tree through a private bus, kill processes on the way, check everything
 	bin/bhctl demo $(DEMOFLAGS)
@@ -42,10 +42,9 @@ bench: build ## measure the bus, a Unix socket and the bare queue side by side
 	bin/bhctl bench suite $(BENCHFLAGS)
 
 fuzz: ## run each fuzz test for FUZZTIME
-	@set -e; for pkg in $$($(GO) list ./...); do \
-		for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
-			echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg; \
-		done; \
+	@set -e; grep -roE --include='*_test.go' '^func Fuzz[[:alnum:]_]+' . | sort | while IFS=: read -r file f; do \
+		f="$${f#func }"; pkg="$${file%/*}"; echo "$$pkg $$f"; \
+		$(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) "$$pkg" </dev/null; \
 	done
 
 generate: ## make the generated code anew

@@ -81,3 +81,19 @@ func TestHeaderRefuses(t *testing.T) {
 		}
 	}
 }
+
+func TestHeaderTakesAllThatFits(t *testing.T) {
+	var buf [HeaderSize]byte
+	for kind := KindPublish; kind <= KindControl; kind++ {
+		for socket := range uint8(16) {
+			h := header()
+			h.Kind, h.Socket = kind, socket
+			if err := h.Put(buf[:]); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := DecodeHeader(buf[:]); err != nil || got != h || buf[38] != byte(kind)|socket<<4 {
+				t.Errorf("kind %d, socket %d: byte %#x, %+v, %v", kind, socket, buf[38], got, err)
+			}
+		}
+	}
+}
