@@ -53,7 +53,7 @@ exactly once per pass, and nothing may be lost, corrupt or leaked; else the stat
 	}
 	f := cmd.Flags()
 	f.StringVar(&cfg.Tree, "tree", "", "`folder` whose files are streamed; unset: the source of the Go toolchain")
-	f.IntVar(&cfg.Passes, "passes", cfg.Passes, "how often each publisher streams the tree")
+	f.IntVar(&cfg.Passes, "passes", cfg.Passes, "how often at least each publisher streams the tree")
 	f.StringVar(&inject, "inject", "", "a `fault` that must be noticed: corrupt (a bit of a file), leak (a message never given back)")
 	f.BoolVarP(&quiet, "quiet", "q", false, "don't show procs, msgs and topics on the way")
 	f.BoolVar(&asJSON, "json", false, "only the summary, as JSON")

@@ -12,12 +12,13 @@ import (
 
 // The roles' names on the bus. A replacement takes the name of whom it replaces.
 const (
-	survivorSub = "demo.reader-1"
-	victimSub   = "demo.reader-2"
-	survivorPub = "demo.streamer-1"
-	victimPub   = "demo.streamer-2"
-	wordsName   = "demo.words"
-	loadName    = "demo.asker"
+	survivorSub  = "demo.reader-1"
+	victimSub    = "demo.reader-2"
+	survivorPub  = "demo.streamer-1"
+	victimPub    = "demo.streamer-2"
+	wordsName    = "demo.words"
+	loadName     = "demo.asker"
+	directorName = "demo.director"
 )
 
 // slowThird is how long a third of a pass may take before the number of passes is reduced to end in time.
@@ -26,10 +27,14 @@ const slowThird = 3 * time.Second
 // begin: two subscribers, the service and its load, two publishers; then they go.
 func (d *director) begin(ctx context.Context) (err error) {
 	d.sum.Files = len(d.tree.files)
-	if _, err := d.startSub(ctx, survivorSub, d.cfg.Inject == Leak); err != nil {
+	leak := ""
+	if d.cfg.Inject == Leak {
+		leak = survivorPub // what the dead published is nobody's any more
+	}
+	if _, err := d.startSub(ctx, survivorSub, leak); err != nil {
 		return err
 	}
-	if _, err := d.startSub(ctx, victimSub, false); err != nil {
+	if _, err := d.startSub(ctx, victimSub, ""); err != nil {
 		return err
 	}
 	if d.words, err = d.start(wordsName, "demo-words", d.base(wordsName)); err != nil {
@@ -45,10 +50,10 @@ func (d *director) begin(ctx context.Context) (err error) {
 	if d.cfg.Inject == Corrupt {
 		corrupt = len(d.tree.files) / 2
 	}
-	if _, err := d.startPub(survivorPub, d.cfg.Passes, corrupt); err != nil {
+	if _, err := d.startPub(survivorPub, corrupt); err != nil {
 		return err
 	}
-	if _, err := d.startPub(victimPub, d.cfg.Passes, -1); err != nil {
+	if _, err := d.startPub(victimPub, -1); err != nil {
 		return err
 	}
 	if err := d.until(ctx, "the publishers are ready", func() bool { return d.pubs[0].ready && d.pubs[1].ready && d.load.ready }); err != nil {
@@ -68,7 +73,7 @@ func (d *director) begin(ctx context.Context) (err error) {
 func (d *director) strike(ctx context.Context) error {
 	pub, sub := d.pubs[1], d.subs[1]
 	third := uint64(len(d.tree.files)+2) / 3
-	if err := d.until(ctx, "a third of a pass is done", func() bool { return pub.progress.Sent >= third || pub.done != nil }); err != nil {
+	if err := d.until(ctx, "a third of a pass is done", func() bool { return pub.progress.Sent >= third }); err != nil {
 		return err
 	}
 	if err := d.show(ctx, "in the middle of the first pass"); err != nil {
@@ -77,9 +82,6 @@ func (d *director) strike(ctx context.Context) error {
 	if took := time.Since(d.went); took > slowThird && d.cfg.Passes > 1 {
 		d.say("this machine is slow (%v for a third of a pass): one pass each", took.Round(time.Millisecond))
 		d.cfg.Passes = 1
-		if err := d.pubs[0].p.Send("passes", 1); err != nil {
-			return err
-		}
 	}
 	pub.mayEnd, sub.mayEnd = true, true
 	struck := time.Now()
@@ -111,7 +113,7 @@ func (d *director) strike(ctx context.Context) error {
 
 // replace: a new subscriber, of which everything is due that is published after its Subscribe returned; a new publisher.
 func (d *director) replace(ctx context.Context) error {
-	if _, err := d.startSub(ctx, victimSub, false); err != nil {
+	if _, err := d.startSub(ctx, victimSub, ""); err != nil {
 		return err
 	}
 	// What the surviving publisher says now, it had sent no earlier than Subscribe returned.
@@ -121,7 +123,7 @@ func (d *director) replace(ctx context.Context) error {
 	if err := d.until(ctx, "the publisher has marked its place", func() bool { return d.pubs[0].marked != nil }); err != nil {
 		return err
 	}
-	p, err := d.startPub(victimPub, d.cfg.Passes, -1)
+	p, err := d.startPub(victimPub, -1)
 	if err != nil {
 		return err
 	}
@@ -132,7 +134,15 @@ func (d *director) replace(ctx context.Context) error {
 		return err
 	}
 	d.say("replaced both; the new subscriber is owed everything from file %d of %s on", d.pubs[0].marked.Sent, d.pubs[0].name)
-	return d.show(ctx, "with the replacements")
+	if err := d.show(ctx, "with the replacements"); err != nil {
+		return err
+	}
+	for _, p := range []*member{d.pubs[0], d.pubs[2]} {
+		if err := p.p.Send("last", d.cfg.Passes); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // finish: the publishers come to their end, and what the subscribers say is checked.

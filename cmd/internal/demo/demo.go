@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/bhome-bus/bhome/cmd/internal/child"
@@ -92,11 +93,11 @@ func Run(ctx context.Context, cfg Config) (sum Summary, err error) {
 		if cerr := bus.Close(); cerr != nil && err == nil {
 			err = fmt.Errorf("bhomed did not end well: %w", cerr)
 		}
-		if log := bus.Log(); log != "" && (err != nil || !sum.OK()) {
-			fmt.Fprintf(cfg.Out, "bhomed's log:\n%s", log)
+		if log := lastLines(bus.Log(), shownLog); log != "" && (err != nil || !sum.OK()) {
+			fmt.Fprintf(cfg.Out, "the last of bhomed's log:\n%s", log)
 		}
 	}()
-	if d.inspector, err = node.Attach(ctx, node.Config{Bus: bus.Name, Socket: bus.Socket, Inspect: true}); err != nil {
+	if d.inspector, err = node.Attach(ctx, node.Config{Name: directorName, Bus: bus.Name, Socket: bus.Socket, Inspect: true}); err != nil {
 		return sum, err
 	}
 	defer func() { err = errors.Join(err, leave(d.inspector, leaveTimeout)) }()
@@ -105,10 +106,19 @@ func Run(ctx context.Context, cfg Config) (sum Summary, err error) {
 	return d.sum, err
 }
 
+// shownLog is how many lines of bhomed's log are shown when something went wrong.
+const shownLog = 20
+
+func lastLines(text string, n int) string {
+	lines := strings.SplitAfter(text, "\n")
+	return strings.Join(lines[max(0, len(lines)-1-n):], "")
+}
+
 // play is the demo, act by act.
 func (d *director) play(ctx context.Context) error {
 	for _, act := range []func(context.Context) error{d.begin, d.strike, d.replace, d.finish, d.compare, d.part} {
 		if err := act(ctx); err != nil {
+			d.tellWhere()
 			return err
 		}
 	}

@@ -164,6 +164,18 @@ func (d *director) living() (all []*member) {
 	return all
 }
 
+// tellWhere says how far everybody was when it went wrong, and shows the bus if it still answers.
+func (d *director) tellWhere() {
+	for _, m := range d.living() {
+		d.say("%s (pid %d): ended %v, sent %d, received %d", m.name, m.p.PID(), m.ended, m.progress.Sent, m.got.Received)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), settleTimeout)
+	defer cancel()
+	if err := d.show(ctx, "when it went wrong"); err != nil {
+		d.say("the bus doesn't answer: %v", err)
+	}
+}
+
 func (d *director) killAll() {
 	close(d.over)
 	for _, m := range append(append([]*member{d.words, d.load}, d.subs...), d.pubs...) {
@@ -173,8 +185,8 @@ func (d *director) killAll() {
 	}
 }
 
-// startSub and startPub start the next of their kind.
-func (d *director) startSub(ctx context.Context, name string, leak bool) (*member, error) {
+// startSub and startPub start the next of their kind. A publisher goes on until it is told that a pass is the last.
+func (d *director) startSub(ctx context.Context, name, leak string) (*member, error) {
 	m, err := d.start(name, "demo-sub", subConfig{d.base(name), leak})
 	if err != nil {
 		return nil, err
@@ -183,8 +195,8 @@ func (d *director) startSub(ctx context.Context, name string, leak bool) (*membe
 	return m, d.until(ctx, name+" has subscribed", func() bool { return m.ready })
 }
 
-func (d *director) startPub(name string, passes, corrupt int) (*member, error) {
-	m, err := d.start(name, "demo-pub", pubConfig{base: d.base(name), Passes: passes, Subscribers: 2, Corrupt: corrupt})
+func (d *director) startPub(name string, corrupt int) (*member, error) {
+	m, err := d.start(name, "demo-pub", pubConfig{base: d.base(name), Subscribers: 2, Corrupt: corrupt})
 	if err == nil {
 		d.pubs = append(d.pubs, m)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"time"
@@ -46,7 +47,6 @@ const (
 
 type pubConfig struct {
 	base
-	Passes      int
 	Subscribers int
 	// Corrupt flips a bit of the file at this position, after it was read; -1: of none.
 	Corrupt int
@@ -66,8 +66,8 @@ type pubDone struct {
 	Pushes uint64
 }
 
-// pubRole: ready once the subscribers are there; on "go" streams the tree; answers "mark" with how many it has sent; on
-// "passes" does so many; done; leaves on "close".
+// pubRole: ready once the subscribers are there; on "go" streams the tree again and again; answers "mark" with how many
+// it has sent; on "last" ends with the pass it is in, but does no fewer than it is told; done; leaves on "close".
 func pubRole(ctx context.Context, s *child.Session) (err error) {
 	var cfg pubConfig
 	if err := s.Config(&cfg); err != nil {
@@ -95,7 +95,7 @@ func pubRole(ctx context.Context, s *child.Session) (err error) {
 	if err := s.Await(ctx, "go", nil); err != nil {
 		return err
 	}
-	st := &stream{t: t, p: p, s: s, cfg: cfg}
+	st := &stream{t: t, p: p, s: s, cfg: cfg, total: math.MaxUint64}
 	if err := st.run(ctx); err != nil {
 		return err
 	}
@@ -124,6 +124,7 @@ type stream struct {
 	s        *child.Session
 	cfg      pubConfig
 	progress pubProgress
+	total    uint64 // files to send
 }
 
 func (st *stream) run(ctx context.Context) error {
@@ -135,7 +136,7 @@ func (st *stream) run(ctx context.Context) error {
 			}
 		default:
 		}
-		if st.progress.Sent >= uint64(st.cfg.Passes)*uint64(len(st.t.files)) {
+		if st.progress.Sent >= st.total {
 			return nil
 		}
 		_, name := st.t.at(st.progress.Sent)
@@ -157,8 +158,14 @@ func (st *stream) obey(c child.Command) error {
 	switch c.Name {
 	case "mark":
 		return st.s.Emit("mark", st.progress)
-	case "passes":
-		return c.Read(&st.cfg.Passes)
+	case "last":
+		var least uint64
+		if err := c.Read(&least); err != nil {
+			return err
+		}
+		pass := uint64(len(st.t.files))
+		st.total = max(least, (st.progress.Sent+pass-1)/pass) * pass
+		return nil
 	default:
 		return fmt.Errorf("a publisher doesn't know how to %q", c.Name)
 	}

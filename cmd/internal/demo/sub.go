@@ -15,8 +15,8 @@ import (
 
 type subConfig struct {
 	base
-	// Leak keeps one message for ever.
-	Leak bool
+	// Leak keeps one message of this publisher for ever; "": of none.
+	Leak string
 }
 
 type subReady struct{ Session uint64 }
@@ -98,7 +98,7 @@ func subRole(ctx context.Context, s *child.Session) (err error) {
 type checker struct {
 	t      *tree
 	sub    *node.Subscription
-	leak   bool
+	leak   string
 	leaked node.Message
 	report subReport
 }
@@ -195,8 +195,8 @@ func (c *checker) take(m node.Message) error {
 	c.report.Bytes += uint64(len(content))
 	c.report.LastNs = now
 	c.report.Latency.Record(now - h.SentNs)
-	if c.leak && len(content) > leakFrom {
-		c.leak, c.leaked = false, m
+	if c.leak == m.Publisher() && len(content) > leakFrom {
+		c.leak, c.leaked = "", m
 		return nil
 	}
 	return m.Release()

@@ -59,37 +59,45 @@ func roleA(ctx context.Context, s *child.Session) (err error) {
 	read := func(b []byte) { sum += touch(b) }
 	res := result{Latency: latency.New()}
 	var before, after runtime.MemStats
+	trip := func() error {
+		if err := t.send(ctx, payload); err != nil {
+			return err
+		}
+		return t.recv(ctx, read)
+	}
+	if !cfg.OneWay {
+		for warm := time.Now(); time.Since(warm) < cfg.Each/10; {
+			if err := trip(); err != nil {
+				return err
+			}
+		}
+	}
+	runtime.ReadMemStats(&before)
+	begin := time.Now()
+	res.StartNs = begin.UnixNano()
 	if cfg.OneWay {
-		runtime.ReadMemStats(&before)
-		res.StartNs = time.Now().UnixNano()
-		for range cfg.Count {
+		for ; res.Count&63 != 0 || time.Since(begin) < cfg.Each; res.Count++ {
 			if err := t.send(ctx, payload); err != nil {
 				return err
 			}
 		}
 	} else {
-		trip := func() error {
-			if err := t.send(ctx, payload); err != nil {
-				return err
-			}
-			return t.recv(ctx, read)
-		}
-		for range min(1000, cfg.Count/10) { // warm
+		for now := begin; now.Sub(begin) < cfg.Each; res.Count++ {
 			if err := trip(); err != nil {
 				return err
 			}
-		}
-		runtime.ReadMemStats(&before)
-		for range cfg.Count {
-			start := time.Now()
-			if err := trip(); err != nil {
-				return err
-			}
-			res.Latency.Record(int64(time.Since(start)))
+			end := time.Now()
+			res.Latency.Record(int64(end.Sub(now)))
+			now = end
 		}
 	}
+	payload[0] = lastMessage
+	if err := t.send(ctx, payload); err != nil {
+		return err
+	}
+	res.Count++
 	runtime.ReadMemStats(&after)
-	res.Allocs = float64(after.Mallocs-before.Mallocs) / float64(cfg.Count)
+	res.Allocs = float64(after.Mallocs-before.Mallocs) / float64(res.Count)
 	if err := s.Emit("result", res); err != nil {
 		return err
 	}
@@ -121,14 +129,16 @@ func roleB(ctx context.Context, s *child.Session) (err error) {
 	}
 	payload := make([]byte, cfg.Size)
 	var sum uint64
-	read := func(b []byte) { sum += touch(b) }
-	total := cfg.Count
-	if !cfg.OneWay {
-		total += min(1000, cfg.Count/10)
-	}
-	for i := range total {
+	over := false
+	read := func(b []byte) { over = b[0] == lastMessage; sum += touch(b) }
+	count := 0
+	for {
 		if err := t.recv(ctx, read); err != nil {
-			return fmt.Errorf("message %d of %d: %w", i, total, err)
+			return fmt.Errorf("message %d: %w", count, err)
+		}
+		count++
+		if over {
+			break
 		}
 		if cfg.OneWay {
 			continue
@@ -138,12 +148,15 @@ func roleB(ctx context.Context, s *child.Session) (err error) {
 		}
 	}
 	if cfg.OneWay {
-		if err := s.Emit("result", result{Latency: latency.New(), EndNs: time.Now().UnixNano()}); err != nil {
+		if err := s.Emit("result", result{Latency: latency.New(), Count: count, EndNs: time.Now().UnixNano()}); err != nil {
 			return err
 		}
 	}
 	return finish(ctx, s, t)
 }
+
+// lastMessage, as the first byte, ends a measurement.
+const lastMessage = 1
 
 func finish(ctx context.Context, s *child.Session, t transport) error {
 	if err := s.Await(ctx, "close", nil); err != nil {

@@ -38,9 +38,8 @@ type pairConfig struct {
 	Wait   string // bhome: adaptive, park, spin
 	Socket string // bhome: the bus's; unix: the pair's
 	Size   int
-	Count  int
+	Each   time.Duration
 	OneWay bool
-	Batch  int
 	Peer   string // bare: where the other's segment is
 	Tag    string // bhome: makes the topics of this pair
 }
@@ -88,7 +87,7 @@ func measure(ctx context.Context, cfg Config, launch Launcher, list []contestant
 			if err != nil {
 				return nil, err
 			}
-			r, err := runPair(ctx, launch, pairConfig{Kind: c.kind, Wait: c.wait, Socket: cfg.Socket, Size: size, OneWay: oneWay, Count: count(c, size, oneWay, cfg.Each)})
+			r, err := runPair(ctx, launch, pairConfig{Kind: c.kind, Wait: c.wait, Socket: cfg.Socket, Size: size, OneWay: oneWay, Each: cfg.Each})
 			if err != nil {
 				return nil, fmt.Errorf("%s %s, %d bytes: %w", c.kind, c.wait, size, err)
 			}
@@ -113,27 +112,9 @@ func measure(ctx context.Context, cfg Config, launch Launcher, list []contestant
 	return rows, nil
 }
 
-// count is how many messages take about each.
-func count(c contestant, size int, oneWay bool, each time.Duration) int {
-	ns := 400 + float64(size)/8
-	switch {
-	case c.kind == "unix":
-		ns = 25000 + float64(size)/2
-	case c.wait == "park":
-		ns = 15000 + float64(size)/8
-	}
-	if oneWay {
-		ns = 150 + float64(size)/10
-		if c.kind == "unix" {
-			ns = 2500 + float64(size)/3
-		}
-	}
-	return max(200, int(float64(each)/ns))
-}
-
 // probe is the bare queue's round trip at 64 B: which placement the cores are in.
 func probe(ctx context.Context, launch Launcher) (int64, error) {
-	r, err := runPair(ctx, launch, pairConfig{Kind: "bare", Size: 64, Count: 20000})
+	r, err := runPair(ctx, launch, pairConfig{Kind: "bare", Size: 64, Each: 10 * time.Millisecond})
 	return r.RTT.P50, err
 }
 
@@ -177,7 +158,10 @@ func runPair(ctx context.Context, launch Launcher, cfg pairConfig) (row Row, err
 		if err := b.Await(ctx, "result", &end); err != nil {
 			return row, err
 		}
-		row.PerSec = float64(cfg.Count) / (float64(end.EndNs-res.StartNs) / 1e9)
+		row.PerSec = float64(res.Count) / (float64(end.EndNs-res.StartNs) / 1e9)
+		if end.Count != res.Count {
+			return row, fmt.Errorf("%d messages were sent and %d received", res.Count, end.Count)
+		}
 	} else {
 		row.RTT = res.Latency.Percentiles()
 	}
@@ -192,6 +176,7 @@ func runPair(ctx context.Context, launch Launcher, cfg pairConfig) (row Row, err
 
 type result struct {
 	Latency *latency.Recorder
+	Count   int
 	StartNs int64
 	EndNs   int64
 	Allocs  float64
