@@ -171,6 +171,7 @@ func (d *director) tellWhere() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), settleTimeout)
 	defer cancel()
+	d.cfg.Tables = d.cfg.Out
 	if err := d.show(ctx, "when it went wrong"); err != nil {
 		d.say("the bus doesn't answer: %v", err)
 	}
