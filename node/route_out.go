@@ -196,7 +196,7 @@ func (o *outRoute) push(m *message, arm bool) (shmio.Outcome, error) {
 			out = o.w.PushInline(m.in, m.payload)
 		}
 		switch {
-		case out == shmio.Sent:
+		case out == shmio.Sent, out == shmio.DroppedNewest: // what was counted is to be seen, too
 			o.w.Commit()
 			return out, nil
 		case out == shmio.Ended:

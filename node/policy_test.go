@@ -1,0 +1,172 @@
+package node_test
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/bhome-bus/bhome/node"
+)
+
+func numbered(size, i int) []byte {
+	b := make([]byte, size)
+	binary.NativeEndian.PutUint64(b, uint64(i))
+	return b
+}
+
+func number(m node.Message) int { return int(binary.NativeEndian.Uint64(m.Bytes())) }
+
+// A reader that stalls through 1,000 messages at depth 64 sees exactly the last 64, in order; 936 are counted.
+func TestDropOldestKeepsTheLastDepth(t *testing.T) {
+	for _, size := range []int{8, 64, 300, 5000} {
+		for _, held := range []int{0, 3} {
+			t.Run(fmt.Sprintf("%d bytes, %d held", size, held), func(t *testing.T) {
+				b := newBus(t)
+				pub := b.publisher(b.attach("pub"), "a.b")
+				sub := b.subscribe(b.attach("sub"), "a.b", node.Depth(64), node.OnFull(node.DropOldest))
+				var keep []node.Message
+				for i := range held { // taken before the stall, released after it
+					if err := pub.Publish(b.ctx, numbered(size, 5000+i)); err != nil {
+						t.Fatal(err)
+					}
+					keep = append(keep, b.receive(sub))
+				}
+				for i := range 1000 {
+					if err := pub.Publish(b.ctx, numbered(size, i)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				for i := 936; i < 1000; i++ {
+					m := b.receive(sub)
+					if st := sub.Stats(); st.Unread != uint64(999-i) || st.Dropped != 936 {
+						t.Fatalf("%d unread, %d dropped; want %d and 936", st.Unread, st.Dropped, 999-i)
+					}
+					if number(m) != i || len(m.Bytes()) != size {
+						t.Fatalf("got message %d of %d bytes, want %d of %d", number(m), len(m.Bytes()), i, size)
+					}
+					if m.Seq() != uint64(held+i+1) {
+						t.Fatalf("message %d has sequence number %d", i, m.Seq())
+					}
+					if err := m.Release(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if _, ok, err := sub.TryReceive(); ok || err != nil {
+					t.Fatal("more than the last 64", ok, err)
+				}
+				for i, m := range keep {
+					if number(m) != 5000+i {
+						t.Fatalf("held message %d has changed to %d", i, number(m))
+					}
+					if err := m.Release(); err != nil {
+						t.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+}
+
+func TestDropNewestKeepsTheFirstDepth(t *testing.T) {
+	b := newBus(t)
+	pub := b.publisher(b.attach("pub"), "a")
+	sub := b.subscribe(b.attach("sub"), "a", node.Depth(10), node.OnFull(node.DropNewest))
+	for i := range 100 {
+		if err := pub.Publish(b.ctx, numbered(1000, i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 10 {
+		m := b.receive(sub)
+		if number(m) != i {
+			t.Fatalf("got %d, want %d", number(m), i)
+		}
+		m.Release()
+	}
+	if st := sub.Stats(); st.Dropped != 90 || st.Unread != 0 {
+		t.Fatalf("%+v", st)
+	}
+}
+
+func TestBlockWaitsAsLongAsThePublisherConsents(t *testing.T) {
+	b := newBus(t)
+	n := b.attach("pub")
+	pub := b.publisher(n, "a", node.AllowBlock(time.Hour))
+	other := b.publisher(n, "b")
+	sub := b.subscribe(b.attach("sub"), ">", node.Depth(4), node.OnFull(node.Block))
+	fast := b.subscribe(b.attach("fast"), "a", node.Depth(64), node.OnFull(node.Block))
+	for i := range 4 {
+		if err := pub.Publish(b.ctx, numbered(500, i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Without consent nothing waits: the message is counted as dropped.
+	if err := other.Publish(b.ctx, numbered(500, 99)); err != nil {
+		t.Fatal(err)
+	}
+	if st := n.Stats(); st.Dropped != 1 {
+		t.Fatalf("%d dropped, want 1", st.Dropped)
+	}
+	// A context that ends is ErrFull; the others have the message.
+	ctx, cancel := context.WithCancelCause(b.ctx)
+	cancel(errors.New("enough"))
+	if err := pub.Publish(ctx, numbered(500, 4)); !errors.Is(err, node.ErrFull) {
+		t.Fatalf("a full queue: %v", err)
+	}
+	// With room it goes on.
+	done := make(chan error, 1)
+	go func() { done <- pub.Publish(b.ctx, numbered(500, 5)) }()
+	m := b.receive(sub)
+	m.Release()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []int{1, 2, 3, 5} {
+		m := b.receive(sub)
+		if number(m) != want {
+			t.Fatalf("got %d, want %d", number(m), want)
+		}
+		m.Release()
+	}
+	for want := range 6 {
+		m := b.receive(fast)
+		if number(m) != want {
+			t.Fatalf("the fast one got %d, want %d", number(m), want)
+		}
+		m.Release()
+	}
+}
+
+func TestHistoryComesFirstAndInOrder(t *testing.T) {
+	b := newBus(t)
+	pub := b.publisher(b.attach("pub"), "state", node.Keep(5))
+	for i := range 20 {
+		if err := pub.Publish(b.ctx, numbered(16, i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	late := b.subscribe(b.attach("late"), "state", node.History())
+	plain := b.subscribe(b.attach("plain"), "state")
+	for i := 20; i < 23; i++ {
+		if err := pub.Publish(b.ctx, numbered(16, i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for want := 15; want < 23; want++ {
+		m := b.receive(late)
+		if number(m) != want {
+			t.Fatalf("late: got %d, want %d", number(m), want)
+		}
+		m.Release()
+	}
+	for want := 20; want < 23; want++ {
+		m := b.receive(plain)
+		if number(m) != want {
+			t.Fatalf("plain: got %d, want %d", number(m), want)
+		}
+		m.Release()
+	}
+}
