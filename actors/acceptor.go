@@ -27,7 +27,6 @@ type admission struct {
 	dataFD  *shmio.FD
 	seg0FD  *shmio.FD
 	bell    *shmio.Bell
-	refused chan struct{}
 }
 
 func (a *admission) close() {

@@ -224,7 +224,7 @@ func (in *inspector) topics() *TopicsReply {
 			row := r.rows[at.row]
 			row.Depth += s.unread
 			row.Drops += s.dropped
-			k := pubKey{at.row, at.session}
+			k := pubKey(at)
 			rate[k], sent[k] = max(rate[k], s.rate), max(sent[k], s.sent+s.dropped)
 		}
 		for k, v := range rate {

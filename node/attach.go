@@ -184,7 +184,7 @@ func readWelcome(conn *shmio.Conn, name string) (*bhomev1.Welcome, []*shmio.FD, 
 	}
 	var w bhomev1.Welcome
 	if err := proto.Unmarshal(body, &w); err != nil {
-		return fail(fmt.Errorf("Welcome: %w: %w", ErrRemote, err))
+		return fail(fmt.Errorf("the center's Welcome: %w: %w", ErrRemote, err))
 	}
 	if len(fds) != 4 || len(w.GetDown()) != 4 || len(w.GetUp()) != 2 {
 		return fail(fmt.Errorf("%w: Welcome with %d descriptors, %d and %d queues; want 4, 4 and 2", ErrRemote, len(fds), len(w.GetDown()), len(w.GetUp())))

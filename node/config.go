@@ -80,16 +80,16 @@ func (c Config) Validate() error {
 	c = c.withDefaults()
 	var errs []error
 	if n := len(c.Name); n == 0 || n > 255 {
-		errs = append(errs, fmt.Errorf("Name: %d bytes, must be 1 to 255", n))
+		errs = append(errs, fmt.Errorf("the Name has %d bytes, must be 1 to 255", n))
 	}
 	if c.Magazine < NoMagazine || c.Magazine > 1<<20 {
-		errs = append(errs, fmt.Errorf("Magazine: %d, must be NoMagazine or 1 to %d blocks", c.Magazine, 1<<20))
+		errs = append(errs, fmt.Errorf("a Magazine of %d must be NoMagazine or 1 to %d blocks", c.Magazine, 1<<20))
 	}
 	if len(c.PublicInfo) > maxPublicInfo {
-		errs = append(errs, fmt.Errorf("PublicInfo: %d bytes, at most %d", len(c.PublicInfo), maxPublicInfo))
+		errs = append(errs, fmt.Errorf("the PublicInfo has %d bytes, at most %d", len(c.PublicInfo), maxPublicInfo))
 	}
 	if c.AttachTimeout < 0 {
-		errs = append(errs, fmt.Errorf("AttachTimeout: %v is negative", c.AttachTimeout))
+		errs = append(errs, fmt.Errorf("the AttachTimeout %v is negative", c.AttachTimeout))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("node config: %w", err)
