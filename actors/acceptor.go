@@ -17,16 +17,16 @@ import (
 
 // admission is a node that asks to be let in: its Hello and its descriptors, verified, and the kernel's word on who it is.
 type admission struct {
-	conn    *connection
-	cred    shmio.Cred
-	pidfd   *shmio.FD
-	hello   *bhomev1.Hello
-	seg0    *shmio.Segment
-	data    *shmio.Segment // for the session
-	data2   *shmio.Segment // for MsgRecords
-	dataFD  *shmio.FD
-	seg0FD  *shmio.FD
-	bell    *shmio.Bell
+	conn   *connection
+	cred   shmio.Cred
+	pidfd  *shmio.FD
+	hello  *bhomev1.Hello
+	seg0   *shmio.Segment
+	data   *shmio.Segment // for the session
+	data2  *shmio.Segment // for MsgRecords
+	dataFD *shmio.FD
+	seg0FD *shmio.FD
+	bell   *shmio.Bell
 }
 
 func (a *admission) close() {
