@@ -44,6 +44,7 @@ func (b *block) unref() {
 func (b *block) loan(size int) Loan {
 	b.refs.Store(1)
 	b.size = size
+	b.mag.loaned.Add(1)
 	if b.mag.n.cfg.Debug {
 		b.origin = callers()
 	}
@@ -97,7 +98,13 @@ func (l Loan) Release() error {
 func (l Loan) valid() bool { return l.b != nil && l.b.serial.Load() == l.serial }
 
 // take ends the loan; false if it had ended.
-func (l Loan) take() bool { return l.b != nil && l.b.serial.CompareAndSwap(l.serial, l.serial+1) }
+func (l Loan) take() bool {
+	if l.b == nil || !l.b.serial.CompareAndSwap(l.serial, l.serial+1) {
+		return false
+	}
+	l.b.mag.loaned.Add(-1)
+	return true
+}
 
 func (l Loan) misuse(what string) error {
 	if l.b == nil {

@@ -75,10 +75,10 @@ func (n *Node) flush(ctx context.Context) (left int) {
 	}
 }
 
-// awaitReleases waits until nothing of a peer's memory is held, and returns how much is.
+// awaitReleases waits until the program holds no message and no loan, and returns how many it does.
 func (n *Node) awaitReleases(ctx context.Context) int {
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
-		held := n.Stats().Held
+		held := n.Stats().Held + int(n.mag.loaned.Load())
 		if held == 0 {
 			return 0
 		}
@@ -101,8 +101,19 @@ func (n *Node) teardown() {
 		n.mag.dropLink(lk)
 	}
 	n.replies.inbox.Close()
+	for _, o := range n.outRoutes() { // ends what waits for room
+		o.mu.Lock()
+		o.over = true
+		o.mu.Unlock()
+		o.w.WakeSpace()
+	}
 	n.wg.Wait()
 	n.mu.Lock()
+	n.torn = true
+	n.mu.Unlock()
+	n.work.Wait()
+	n.mu.Lock()
+	held := len(n.heldOf()) > 0 || n.mag.loaned.Load() > 0
 	calls := n.replies
 	peers, in, out := n.peers, n.in, n.out
 	n.peers, n.in, n.out = map[uint64]*peer{}, map[uint64]*inRoute{}, map[uint64]*outRoute{}
@@ -117,15 +128,12 @@ func (n *Node) teardown() {
 	}
 	for _, o := range out {
 		o.mu.Lock()
-		o.over, o.freed = true, true
-		o.w.Close()
+		if !o.freed {
+			o.freed = true
+			o.w.Close()
+		}
 		o.mu.Unlock()
-		o.w.WakeSpace()
 		o.pending.fail(ErrClosed)
-	}
-	held := false
-	for _, p := range peers {
-		held = held || p.held.Load() != 0
 	}
 	if !held {
 		for _, r := range in {

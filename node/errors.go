@@ -99,7 +99,7 @@ func (e *HandlerError) Is(target error) bool {
 // NotSentError says how much Close could not send; it is an ErrNotSent.
 type NotSentError struct {
 	Messages int // waited for room in a peer's queue
-	Held     int // messages or replies that the program has not released
+	Held     int // messages, replies and loans that the program has not released
 }
 
 func (e *NotSentError) Error() string {

@@ -51,11 +51,12 @@ type link struct {
 	sendMu   sync.Mutex // one sender on the socket at a time
 	progress *broadcast // fires after each socket frame
 
-	dead     chan struct{} // closed at hang-up
-	deadOnce sync.Once
-	cause    error
-	downDone chan struct{} // the down queues are drained
-	readDone chan struct{} // the socket is drained
+	dead      chan struct{} // closed at hang-up
+	deadOnce  sync.Once
+	closeOnce sync.Once
+	cause     error
+	downDone  chan struct{} // the down queues are drained
+	readDone  chan struct{} // the socket is drained
 }
 
 // callReply is the answer to a frame: its type and body (a copy).
@@ -390,8 +391,10 @@ func (lk *link) hangUp(cause error) {
 	})
 }
 
-// close frees what the link holds once its goroutines have ended.
-func (lk *link) close() {
+// close frees, once, what the link holds, when its goroutines have ended.
+func (lk *link) close() { lk.closeOnce.Do(lk.free) }
+
+func (lk *link) free() {
 	lk.hangUp(ErrClosed)
 	<-lk.readDone
 	<-lk.downDone

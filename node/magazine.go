@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/bits"
 	"sync"
+	"sync/atomic"
 
 	"github.com/bhome-bus/bhome/wire"
 )
@@ -25,6 +26,7 @@ type magazine struct {
 	n       *Node
 	limit   int // blocks per class; 0: none are kept
 	classes [256]magazineClass
+	loaned  atomic.Int64 // loans that are neither sent nor released; pairs with Close
 
 	mu      sync.Mutex
 	grants  map[wire.Grant]*block // all that this node holds, wherever it is

@@ -70,6 +70,8 @@ type Node struct {
 	clients     map[string]*serviceClient
 	sinks       map[uint64]queuedSink // by subscription number
 	closed      bool                  // Close was called
+	torn        bool                  // no more background work
+	work        sync.WaitGroup        // of background; Add under mu while !torn
 }
 
 // Attach joins the bus: it finds the center, makes this process's segments, and registers the name. ctx bounds the
@@ -263,8 +265,14 @@ func (n *Node) poke() {
 	}
 }
 
-// background runs f on a goroutine that ends with the node.
-func (n *Node) background(f func(ctx context.Context)) { go f(n.ctx) }
+// background runs f on a goroutine; the node lets go of no memory until it has ended. Once that begins, f isn't run.
+func (n *Node) background(f func(ctx context.Context)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.torn {
+		n.work.Go(func() { f(n.ctx) })
+	}
+}
 
 // badWord counts and logs rubbish that another process gave us.
 func (n *Node) badWord(what string, err error) {

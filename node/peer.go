@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -19,7 +20,6 @@ type peer struct {
 
 	space *shmio.Space // its data segments
 	dead  atomic.Bool  // its process or its session has ended; stored after its last words are visible
-	held  atomic.Int64 // messages of it that are taken and not released; pairs with unmapRetired and forgetPeer
 
 	mu        sync.Mutex
 	control   map[uint32]*shmio.Segment // its segments with halves, by number
@@ -172,7 +172,7 @@ func (p *peer) setBell(fd *shmio.FD) error {
 }
 
 func (p *peer) watchDeath(fd *shmio.FD) error {
-	w, err := p.n.reactor.WatchPID(fd, func() { go p.n.peerDied(p) })
+	w, err := p.n.reactor.WatchPID(fd, func() { p.n.background(func(context.Context) { p.n.peerDied(p) }) })
 	if err != nil {
 		return fmt.Errorf("watch process %d (%q): %w", p.pid, p.name, err)
 	}
@@ -253,11 +253,24 @@ func (lk *link) sayUnmapped(session uint64, ref *bhomev1.SegmentRef) error {
 	return lk.sendSocket(bhomev1.MsgType_MSG_TYPE_SEGMENT_UNMAPPED, &bhomev1.SegmentUnmapped{PeerSession: session, Segment: ref})
 }
 
+// heldOf counts, by peer, the blocks that are taken and not returned; n.mu is held. A block counts from before its place in
+// the queue is given up, so whoever sees none, of a segment that can't be found any more, may unmap it.
+func (n *Node) heldOf() map[*peer]int {
+	held := map[*peer]int{}
+	for _, r := range n.in {
+		if k := r.r.HeldCount(); k > 0 {
+			held[r.peer] += k
+		}
+	}
+	return held
+}
+
 // unmapRetired unmaps what can be; false if something has to wait.
 func (n *Node) unmapRetired() (done bool) {
 	done = true
 	n.mu.Lock()
 	peers := make([]*peer, 0, len(n.peers))
+	held := n.heldOf()
 	for _, p := range n.peers {
 		peers = append(peers, p)
 	}
@@ -265,7 +278,7 @@ func (n *Node) unmapRetired() (done bool) {
 	lk := n.link.Load()
 	for _, p := range peers {
 		p.mu.Lock()
-		if len(p.retired) == 0 || p.held.Load() != 0 {
+		if len(p.retired) == 0 || held[p] != 0 {
 			done = done && len(p.retired) == 0
 			p.mu.Unlock()
 			continue
@@ -315,7 +328,7 @@ func (n *Node) peerDied(p *peer) {
 // forgetPeer unmaps a dead peer once no route and no message refers to it.
 func (n *Node) forgetPeer(p *peer) {
 	n.mu.Lock()
-	if !p.dead.Load() || n.peers[p.session] != p || p.held.Load() != 0 {
+	if !p.dead.Load() || n.peers[p.session] != p {
 		n.mu.Unlock()
 		return
 	}

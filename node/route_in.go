@@ -25,7 +25,6 @@ type inRoute struct {
 	ending atomic.Bool // nothing more will be sent; pairs with drained
 	gone   atomic.Bool // the sender's process or session is over
 	done   atomic.Bool
-	held   atomic.Int64 // taken and not released
 
 	mu     sync.Mutex
 	topics atomic.Pointer[map[uint32]string] // copied on write under mu; pairs with topic's load
@@ -171,19 +170,16 @@ func (r *inRoute) resolve(rec *shmio.Record, m *received) error {
 		*m = received{topicID: in.Topic, kind: in.Kind, payload: rec.Payload, seq: r.seq(in.Seq), stamp: stampOf(in.Stamp), corr: in.Corr}
 		return nil
 	}
-	r.peer.held.Add(1) // before the block is looked up: from here on its segment stays mapped
 	blk, err := r.peer.space.Block(rec.Word)
 	if err != nil {
 		blk, err = r.await(rec.Word, err)
 	}
 	if err != nil {
-		r.peer.held.Add(-1)
 		r.r.Return(rec.Seq)
 		return err
 	}
 	h := &blk.Header
 	r.seqHi.Store(h.Seq)
-	r.held.Add(1)
 	*m = received{topicID: h.Topic, kind: h.Kind, payload: blk.Payload, seq: h.Seq, stamp: h.Stamp, corr: h.ID, block: true}
 	return nil
 }
@@ -204,8 +200,7 @@ func (r *inRoute) await(w wire.Word, err error) (shmio.Block, error) {
 // giveBack ends the use of a block.
 func (r *inRoute) giveBack(seq uint64) {
 	r.r.Return(seq)
-	r.peer.held.Add(-1)
-	if r.held.Add(-1) == 0 && r.ending.Load() {
+	if r.ending.Load() && r.r.HeldCount() == 0 {
 		r.n.poke()
 	}
 }
@@ -294,7 +289,7 @@ func (n *Node) reap() (done bool) {
 		if !r.done.Load() {
 			continue
 		}
-		if r.held.Load() == 0 && (r.gone.Load() || r.peer.dead.Load() || r.r.WriterClosed()) {
+		if r.r.HeldCount() == 0 && (r.gone.Load() || r.peer.dead.Load() || r.r.WriterClosed()) {
 			over = append(over, r)
 		} else {
 			done = false

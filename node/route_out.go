@@ -225,7 +225,7 @@ func (o *outRoute) reclaim() error {
 	if _, err := o.w.Reclaim(); err != nil {
 		o.n.log.Warn("a receiver's queue is not usable; its route is cut", "receiver", o.peer.name, "error", err)
 		o.over = true
-		go o.n.cut(o.id, err)
+		go o.n.background(func(context.Context) { o.n.cut(o.id, err) }) // n.mu may be held by whoever waits for o.mu
 		return errRouteOver
 	}
 	return nil
@@ -250,7 +250,9 @@ func (o *outRoute) wait(ctx context.Context, m *message) error {
 		case <-o.w.SpaceC():
 		case <-ctx.Done():
 			o.mu.Lock()
-			o.w.DisarmSpace()
+			if !o.freed {
+				o.w.DisarmSpace()
+			}
 			o.mu.Unlock()
 			return context.Cause(ctx)
 		}

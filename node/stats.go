@@ -58,8 +58,8 @@ func (n *Node) Stats() Stats {
 		st.Received += s.received()
 	}
 	st.RoutesIn = len(n.in)
-	for _, p := range n.peers {
-		st.Held += int(p.held.Load())
+	for _, k := range n.heldOf() {
+		st.Held += k
 	}
 	n.mu.Unlock()
 	n.mag.mu.Lock()

@@ -199,7 +199,7 @@ func (r *inRoute) spoiled(err error) {
 	r.gone.Store(true)
 	r.done.Store(true)
 	r.sink.routeOver(r)
-	go r.n.cut(r.id, err)
+	r.n.background(func(context.Context) { r.n.cut(r.id, err) })
 }
 
 // Messages receives until ctx ends or the subscription is closed; Err then says which. The caller releases each message.
