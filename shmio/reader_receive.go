@@ -135,24 +135,33 @@ func (r *Reader) take(rec *Record) (bool, error) {
 func (r *Reader) takeInline(rec *Record, i uint64, w wire.Word) (bool, error) {
 	mask := uint64(r.spec.Slots - 1)
 	have := r.tail - i
-	var head [wire.MaxInlineHead]uint64
-	n := int(min(have, uint64(len(head))))
-	head[0] = uint64(w)
-	for k := 1; k < n; k++ {
-		head[k] = atomic.LoadUint64(&r.ring[(i+uint64(k))&mask])
+	slots, ok := inlineSlots(w)
+	if !ok || slots > have {
+		return false, r.fail("slot %#x: %#x is no record in the %d slots that are written", i, uint64(w), have)
 	}
-	in, err := wire.DecodeInline(head[:n])
-	if err != nil {
-		return false, r.fail("slot %#x: %v", i, err)
+	meta := atomic.LoadUint64(&r.ring[(i+1)&mask])
+	in := &rec.Inline
+	*in = wire.Inline{
+		Len: int(w >> inlineLenAt & inlineLenMask), Kind: wire.Kind(w >> inlineKindAt & inlineKindMask), Topic: uint32(w >> inlineTopicAt),
+		Seq: uint32(meta), Stamp: uint32(meta >> 32),
 	}
-	slots := uint64(in.Slots())
-	if slots > have {
-		return false, r.fail("slot %#x: a record of %d slots where %d are written", i, slots, have)
+	at := i + 2
+	if w&inlineFlags != 0 {
+		// The rare parts as wire decodes them.
+		var head [wire.MaxInlineHead]uint64
+		n := slots - uint64(in.Len+7)/8
+		head[0], head[1] = uint64(w), meta
+		for k := uint64(2); k < n; k++ {
+			head[k] = atomic.LoadUint64(&r.ring[(i+k)&mask])
+		}
+		var err error
+		if *in, err = wire.DecodeInline(head[:n]); err != nil {
+			return false, r.fail("slot %#x: %v", i, err)
+		}
+		at = i + n
 	}
-	rec.Inline = in
 	rec.Payload = rec.buf[:in.Len]
-	from := (i + uint64(in.HeadWords())) & mask * 8
-	if k := copy(rec.Payload, r.bytes[from:]); k < in.Len {
+	if k := copy(rec.Payload, r.bytes[at&mask*8:]); k < in.Len {
 		copy(rec.Payload[k:], r.bytes)
 	}
 	r.pass(i + slots)

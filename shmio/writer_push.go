@@ -122,13 +122,3 @@ func (w *Writer) saveStats() {
 		storeStat(&w.half.badReturns, w.badReturns)
 	}
 }
-
-// recordSlots is how many slots the message that begins with word takes, 1 unless it is an inline record.
-func recordSlots(word wire.Word) uint64 {
-	if word.IsCommand() && word.Cmd() == wire.CmdInline {
-		if n, err := wire.DecodeInlineHead(word); err == nil {
-			return uint64(n)
-		}
-	}
-	return 1
-}
