@@ -15,14 +15,14 @@ import (
 
 // bus is a center in this process.
 type bus struct {
-	t      *testing.T
+	t      testing.TB
 	ctx    context.Context
 	system *actor.ActorSystem
 	pid    *actor.PID
 	socket string
 }
 
-func newBus(t *testing.T, change ...func(*actors.Config)) *bus {
+func newBus(t testing.TB, change ...func(*actors.Config)) *bus {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	b := &bus{t: t, ctx: ctx}

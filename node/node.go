@@ -46,6 +46,7 @@ type Node struct {
 	sinkSeq    atomic.Uint64
 	state      atomic.Int32
 	stats      counters
+	clock      coarseClock
 	providers  providerCache
 
 	link    atomic.Pointer[link] // nil while there is no center

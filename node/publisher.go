@@ -271,7 +271,7 @@ func (p *Publisher) send(ctx context.Context, m message) error {
 		m = message{b: b}
 	}
 	tp.seq++
-	now := shmio.CoarseNow()
+	now := n.clock.stamp(n)
 	if m.b != nil {
 		m.b.putHeader(wire.Header{Size: uint32(m.b.size), ID: blockID(m.b), Stamp: now, Seq: tp.seq, Topic: tp.id, Publisher: n.publisherID()})
 	} else {

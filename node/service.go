@@ -287,7 +287,7 @@ func (n *Node) replyTo(to jobKey, kind wire.Kind, payload []byte) error {
 // dataMessage makes what carries payload: inline if it fits, else a block whose one reference is the caller's. Of h it
 // takes kind, id (the correlation id) and topic.
 func (n *Node) dataMessage(ctx context.Context, payload []byte, inline int, socket wire.Socket, h wire.Header) (message, error) {
-	now := shmio.CoarseNow()
+	now := n.clock.stamp(n)
 	if len(payload)+8 <= inline {
 		return message{payload: payload, in: wire.Inline{Len: len(payload), Kind: h.Kind, Topic: h.Topic, Stamp: uint32(now / 1e6), HasCorr: true, Corr: h.ID}}, nil
 	}

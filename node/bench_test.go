@@ -1,0 +1,53 @@
+package node_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/bhome-bus/bhome/node"
+)
+
+// BenchmarkPublishReceive is a message's whole way within one goroutine: no waiting, no other core.
+func BenchmarkPublishReceive(b *testing.B) {
+	for _, bench := range []struct {
+		name string
+		size int
+	}{{"64B", 64}, {"1KiB", 1 << 10}, {"64KiB", 64 << 10}} {
+		b.Run(bench.name, func(b *testing.B) {
+			bus := newBus(b)
+			pub := bus.publisher(bus.attach("pub"), "a")
+			sub := bus.subscribe(bus.attach("sub"), "a")
+			payload := make([]byte, bench.size)
+			ctx := context.Background()
+			b.SetBytes(int64(bench.size))
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := pub.Publish(ctx, payload); err != nil {
+					b.Fatal(err)
+				}
+				m, err := sub.Receive(ctx)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if err := m.Release(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkPublish is the sender's part: the reader stalls, and the oldest message goes each time.
+func BenchmarkPublish(b *testing.B) {
+	bus := newBus(b)
+	pub := bus.publisher(bus.attach("pub"), "a")
+	bus.subscribe(bus.attach("sub"), "a", node.Depth(64))
+	payload := make([]byte, 64)
+	ctx := context.Background()
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := pub.Publish(ctx, payload); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
