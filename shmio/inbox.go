@@ -145,7 +145,7 @@ func (in *Inbox) Receive(ctx context.Context, rec *Record) (*Reader, error) {
 			in.passOn()
 			return r, err
 		}
-		if !in.spinning {
+		if !in.spinning && (len(in.hot) > 0 || in.spin.strategy == BusySpin) {
 			if r, err := in.spinOn(ctx, rec); r != nil || err != nil {
 				in.passOn()
 				return r, err
@@ -176,7 +176,7 @@ func (in *Inbox) spinOn(ctx context.Context, rec *Record) (*Reader, error) {
 		if check && ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		for range looksATurn {
+		for range max(1, looksATurn/max(1, len(in.hot))) { // Wake must not wait for long
 			if r, err := in.poll(rec); r != nil {
 				return r, err
 			}

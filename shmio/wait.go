@@ -47,9 +47,9 @@ const (
 	minSpin    = 1 * time.Microsecond  // as good as none
 	maxSpin    = 60 * time.Microsecond // a wake-up across cores costs 50 µs: longer than that doesn't pay
 	startSpin  = 10 * time.Microsecond
-	looksATurn = 8  // looks between two yields to other goroutines
-	goPerCheck = 8  // such yields between two looks at the clock and the context
-	goPerOS    = 32 // and between two yields to other processes, where there is no end to the spinning
+	looksATurn = 32  // looks between two yields to other goroutines: about as long as a yield takes
+	goPerCheck = 8   // such yields between two looks at the clock and the context
+	goPerOS    = 256 // and between two yields to other processes, where there is no end to the spinning: about 50 µs
 )
 
 // spinner decides how long a receiver spins before it parks. It belongs to one receiver at a time.

@@ -34,7 +34,6 @@ type link struct {
 	next    uint64 // offset of the next block in seg
 	props   *actor.Props
 	pump    *actor.PID
-	parent  *actor.PID
 	count   Counters
 
 	batches chan *Batch
@@ -52,8 +51,6 @@ func (a collect) Receive(c actor.Context) {
 		a.l.broken <- m
 	}
 }
-
-type respawn struct{}
 
 func newSystem(t *testing.T) *actor.ActorSystem {
 	sys := actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger {
