@@ -34,12 +34,14 @@ type Reader struct {
 	inbox   atomic.Pointer[Inbox]
 	place   inboxPlace // guarded by the inbox
 
-	mu       sync.Mutex // guards what follows, and the order of returns
-	retTail  uint64
-	retHead  uint64   // as last loaded from the peer
-	backlog  []uint64 // returns that found the ring full
-	waiting  atomic.Bool
-	spaceFor atomic.Uint64 // last epoch of wantsSpace that was rung for
+	mu        sync.Mutex // guards what follows, and the order of returns
+	retTail   uint64
+	retHead   uint64   // as last loaded from the peer
+	backlog   []uint64 // returns that found the ring full
+	waiting   atomic.Bool
+	spaceFor  atomic.Uint64 // last epoch of wantsSpace that was rung for
+	spaceSeen atomic.Uint64 // last epoch that was seen
+	spaceAt   atomic.Uint64 // head from which on it is rung for; pairs with spaceSeen
 
 	tag  any
 	step func(point string) // tests stop here

@@ -76,14 +76,23 @@ func (r *Reader) flush() {
 	}
 }
 
-// ringSpace rings a writer that waits for space, once for each time that it fell asleep.
+// ringSpace rings a writer that waits for space, once for each time that it fell asleep: not for each slot that gets
+// free, or the two would take turns at every message, but when a quarter of what waited then is read, or all.
 func (r *Reader) ringSpace() {
 	r.at("wantsSpace")
 	e := r.peer.wantsSpace.Load() // pairs with Writer.ArmSpace: it stores wantsSpace, then loads head and returnedTail
-	if e == 0 || r.bell == nil {
+	last := r.spaceFor.Load()
+	if e == 0 || e == last || r.bell == nil {
 		return
 	}
-	if last := r.spaceFor.Load(); e != last && r.spaceFor.CompareAndSwap(last, e) {
+	head, tail := r.half.head.Load(), r.peer.tail.Load()
+	if r.spaceSeen.Swap(e) != e { // several may see it first: they come to about the same
+		r.spaceAt.Store(head + (tail-head)/4)
+	}
+	if head != tail && ahead(r.spaceAt.Load(), head) {
+		return
+	}
+	if r.spaceFor.CompareAndSwap(last, e) {
 		r.bell.Ring(uint32(r.id))
 	}
 }
