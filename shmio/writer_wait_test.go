@@ -1,0 +1,117 @@
+package shmio
+
+import (
+	"errors"
+	"testing"
+)
+
+func TestBellRingsOncePerSleep(t *testing.T) {
+	p := newPair(t, RouteSpec{Slots: 8, Depth: 8, Out: 16, Policy: BlockOnFull})
+	push := func() { p.w.PushCommand(cmdWord(1)); p.w.Commit() }
+	push()
+	if p.toReader.n != 0 {
+		t.Fatal("rang a reader that is awake")
+	}
+	if p.r.Arm() {
+		t.Fatal("Arm overlooked a message")
+	}
+	p.drain(t, true)
+	p.r.Disarm()
+	if !p.r.Arm() {
+		t.Fatal("not empty?")
+	}
+	push()
+	push()
+	if p.toReader.n != 1 {
+		t.Fatal("rang", p.toReader.n, "times")
+	}
+	p.r.Disarm()
+	p.drain(t, true)
+	p.r.Arm()
+	push()
+	if p.toReader.n != 2 {
+		t.Fatal("rang", p.toReader.n, "times in two sleeps")
+	}
+}
+
+func TestSenderWaitsForSpace(t *testing.T) {
+	p := newPair(t, RouteSpec{Slots: 2, Depth: 2, Out: 4, Policy: BlockOnFull})
+	p.toWriter.on = p.w.WakeSpace
+	fill := func() (i uint64) {
+		for p.w.Push(blockWord(i), 1, nil) == Sent {
+			i++
+		}
+		return i
+	}
+	if n := fill(); n != 2 {
+		t.Fatal(n)
+	}
+	if !p.w.ArmSpace() { // commits, too
+		t.Fatal("room?")
+	}
+	var rec Record
+	p.r.TryReceive(&rec)
+	p.r.TryReceive(&rec)
+	if p.toWriter.n != 1 {
+		t.Fatal("rang", p.toWriter.n, "times")
+	}
+	<-p.w.SpaceC()
+	p.w.DisarmSpace()
+	if n := fill(); n != 2 { // now all four may be out
+		t.Fatal(n)
+	}
+	if !p.w.ArmSpace() {
+		t.Fatal("room?")
+	}
+	p.r.Return(rec.Seq)
+	if p.toWriter.n != 2 {
+		t.Fatal("a return rang", p.toWriter.n, "times")
+	}
+	if p.w.ArmSpace() != true { // depth is 2: the return alone is no room
+		t.Fatal("room?")
+	}
+	p.r.TryReceive(&rec)
+	if p.w.ArmSpace() {
+		t.Fatal("ArmSpace overlooked room")
+	}
+	p.w.DisarmSpace()
+	p.w.Close()
+	select {
+	case <-p.w.SpaceC():
+	default:
+		t.Fatal("Close must wake who waits for space")
+	}
+}
+
+func TestJoinRefuses(t *testing.T) {
+	spec := RouteSpec{ID: 5, Slots: 8, Depth: 4, Out: 8, First: 3}
+	other := map[string]RouteSpec{}
+	for name, f := range map[string]func(*RouteSpec){
+		"id": func(s *RouteSpec) { s.ID = 6 }, "slots": func(s *RouteSpec) { s.Slots = 16 }, "depth": func(s *RouteSpec) { s.Depth = 5 },
+		"out": func(s *RouteSpec) { s.Out = 17 }, "policy": func(s *RouteSpec) { s.Policy = 1 }, "first": func(s *RouteSpec) { s.First = 4 },
+	} {
+		s := spec
+		f(&s)
+		other[name] = s
+	}
+	for name, s := range other {
+		q := halfPair(t, s)
+		p := halfPair(t, spec)
+		big := append(q.wmem, make([]byte, 4096)...)
+		if err := p.r.Join(big, nil); !errors.Is(err, ErrCorruptRoute) {
+			t.Errorf("reader joins another %s: %v", name, err)
+		}
+		if name == "id" || name == "out" {
+			if err := p.w.Join(append(q.rmem, make([]byte, 4096)...), nil); !errors.Is(err, ErrCorruptRoute) {
+				t.Errorf("writer joins another %s: %v", name, err)
+			}
+		}
+	}
+	p := halfPair(t, spec)
+	if err := p.r.Join(p.wmem[:len(p.wmem)-128], nil); !errors.Is(err, ErrRouteSpec) {
+		t.Error("short writer half:", err)
+	}
+	if err := p.w.Join(p.rmem[:511], nil); !errors.Is(err, ErrRouteSpec) {
+		t.Error("short reader half:", err)
+	}
+}
