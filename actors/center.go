@@ -374,7 +374,7 @@ func (c *center) release(ctx actor.Context, id Identity, reason string) {
 func (c *center) terminated(ctx actor.Context, who *actor.PID) {
 	for _, a := range c.sessions {
 		if a.pid.Id == who.Id {
-			c.gone(ctx, &sessionGone{id: a.id, reason: "its session has failed"})
+			c.gone(ctx, &sessionGone{id: a.id, reason: "its session has ended"})
 			return
 		}
 	}

@@ -256,11 +256,11 @@ func (s *session) welcome(c actor.Context, m *nodeAttached) error {
 	}
 	fds := []*shmio.FD{nil, nil, bellWrite, nil}
 	fail := func(err error) error { closeFDs(fds); return err }
-	if fds[0], err = s.link.FD().Dup(); err != nil {
+	if fds[0], err = s.link.FD().Share(); err != nil {
 		closeFDs([]*shmio.FD{bellRead})
 		return fail(err)
 	}
-	if fds[1], err = s.public.FD().Dup(); err != nil {
+	if fds[1], err = s.public.FD().Share(); err != nil {
 		closeFDs([]*shmio.FD{bellRead})
 		return fail(err)
 	}
@@ -281,7 +281,7 @@ func (s *session) welcome(c actor.Context, m *nodeAttached) error {
 		return fail(err)
 	}
 	s.watches = append(s.watches, w)
-	death, err := s.adm.pidfd.Dup()
+	death, err := s.adm.pidfd.Share()
 	if err == nil {
 		w, err = s.reactor.WatchPID(death, func() { root.Send(self, &processDied{}) })
 	}

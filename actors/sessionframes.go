@@ -260,7 +260,7 @@ func (s *session) onSegmentAdd(c actor.Context, m *bhomev1.SegmentAdd, f *socket
 	}
 	s.data[place] = n
 	for _, peer := range s.readers() {
-		if fd, err := n.fd.Dup(); err == nil {
+		if fd, err := n.fd.Share(); err == nil {
 			c.Send(peer, &peerSegments{peerSession: s.id.Session, added: []segmentFD{{ref, fd}}})
 		} else {
 			s.log.Error("a data segment can't be passed on", "session", s.id.Session, "error", err)

@@ -125,14 +125,14 @@ func (s *session) onRouteHalf(c actor.Context, m *bhomev1.RouteHalf, bell *shmio
 			msg.segments = s.dupSegment(msg.segments, d)
 		}
 	}
-	if fd, err := s.adm.pidfd.Dup(); err == nil {
+	if fd, err := s.adm.pidfd.Share(); err == nil {
 		msg.pidfd = fd
 	}
 	c.Send(r.peer, msg)
 }
 
 func (s *session) dupSegment(to []segmentFD, n *nodeSegment) []segmentFD {
-	fd, err := n.fd.Dup()
+	fd, err := n.fd.Share()
 	if err != nil {
 		s.log.Error("a segment can't be passed on", "session", s.id.Session, "error", err)
 		return to

@@ -5,6 +5,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,7 +16,21 @@ import (
 type FD struct {
 	mu      sync.RWMutex // held for reading while the descriptor is in use, so that its number can't be reused
 	n       int          // -1 once closed
+	shared  *shared      // set by Share: the descriptor is closed with the last of its handles
 	cleanup runtime.Cleanup
+}
+
+// shared is a descriptor with several handles.
+type shared struct {
+	n    int
+	refs atomic.Int64 // handles; pairs with itself: the one that takes it to zero closes
+}
+
+func (s *shared) release() error {
+	if s.refs.Add(-1) > 0 {
+		return nil
+	}
+	return unix.Close(s.n)
 }
 
 // NewFD takes over descriptor n.
@@ -57,10 +72,32 @@ func (f *FD) Dup() (dup *FD, err error) {
 	return dup, nil
 }
 
+// Share is another handle of the same descriptor, owned by the caller: it costs no descriptor, and stays usable when f is
+// closed. Error: os.ErrClosed.
+func (f *FD) Share() (*FD, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.n < 0 {
+		return nil, fmt.Errorf("share a descriptor: %w", os.ErrClosed)
+	}
+	if f.shared == nil {
+		f.shared = &shared{n: f.n}
+		f.shared.refs.Store(1)
+		f.cleanup.Stop()
+		f.cleanup = runtime.AddCleanup(f, (*shared).drop, f.shared)
+	}
+	f.shared.refs.Add(1)
+	g := &FD{n: f.n, shared: f.shared}
+	g.cleanup = runtime.AddCleanup(g, (*shared).drop, f.shared)
+	return g, nil
+}
+
+func (s *shared) drop() { _ = s.release() } // the last resort against leaks: nobody is left to tell
+
 // Close closes the descriptor, once. It can take long with one that another process made (a lingering socket, FUSE).
 func (f *FD) Close() error {
 	f.mu.Lock()
-	n := f.n
+	n, shared := f.n, f.shared
 	f.n = -1
 	f.mu.Unlock()
 	if n < 0 {
@@ -68,7 +105,11 @@ func (f *FD) Close() error {
 	}
 	f.cleanup.Stop()
 	runtime.KeepAlive(f) // until here the clean-up could have closed it too
-	if err := unix.Close(n); err != nil {
+	closeIt := func() error { return unix.Close(n) }
+	if shared != nil {
+		closeIt = shared.release
+	}
+	if err := closeIt(); err != nil {
 		return fmt.Errorf("close descriptor %d: %w", n, err)
 	}
 	return nil
