@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
+	"golang.org/x/sys/unix"
 
 	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
 	"github.com/bhome-bus/bhome/shmio"
@@ -125,10 +126,27 @@ func (s *session) onRouteHalf(c actor.Context, m *bhomev1.RouteHalf, bell *shmio
 			msg.segments = s.dupSegment(msg.segments, d)
 		}
 	}
-	if fd, err := s.adm.pidfd.Share(); err == nil {
-		msg.pidfd = fd
-	}
+	msg.pidfd = s.deathFD()
 	c.Send(r.peer, msg)
+}
+
+// deathFD is a pidfd of the node for one peer, an open file description of its own: the kernel lets at most 500 epoll
+// instances that are watched themselves (each process has one) watch the same description.
+func (s *session) deathFD() *shmio.FD {
+	fd, err := shmio.PidfdOpen(int(s.id.PID))
+	if err == nil {
+		// The pid is the node's as long as the pidfd of its attaching shows it alive, asked after the opening.
+		poll := []unix.PollFd{{Fd: int32(s.adm.pidfd.Int()), Events: unix.POLLIN}}
+		if n, err := unix.Poll(poll, 0); n == 0 && err == nil {
+			return fd
+		}
+		closeFDs([]*shmio.FD{fd})
+	}
+	if fd, err = s.adm.pidfd.Share(); err != nil {
+		s.log.Error("a pidfd can't be passed on", "session", s.id.Session, "error", err)
+		return nil
+	}
+	return fd
 }
 
 func (s *session) dupSegment(to []segmentFD, n *nodeSegment) []segmentFD {

@@ -74,7 +74,7 @@ func TestDemoCounts(t *testing.T) {
 	}
 	n := uint64(d.Files)
 	// Two whole publishers and a killed one; a whole subscriber and a late one.
-	if d.Published < 6*n || d.Published > 9*n || d.Delivered < d.Published || d.Delivered > 2*d.Published || d.Killed != 2 || d.Requests == 0 {
+	if d.Published < 6*n || d.Delivered < d.Published || d.Delivered > 2*d.Published || d.Killed != 2 || d.Requests == 0 {
 		t.Errorf("%+v", d)
 	}
 	if d.Leaked == nil || *d.Leaked != 0 || d.Corrupted == nil || *d.Corrupted != 0 || len(d.Faults) != 0 || d.MsgsPerSec <= 0 {

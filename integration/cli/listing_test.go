@@ -98,8 +98,8 @@ func TestProcsColumns(t *testing.T) {
 	eventually(t, func() string {
 		doc = decode[procsDoc](t, b.ok("", "procs", "--json"))
 		for _, p := range doc.Procs {
-			if p.Name == "sub" && p.Received != 2 {
-				return fmt.Sprintf("sub has received %d, really 2", p.Received)
+			if p.Name == "sub" && p.Received != 2 || p.Name == "pub" && p.Sent != 3 {
+				return fmt.Sprintf("%s has sent %d and received %d; pub has sent 3, sub has received 2", p.Name, p.Sent, p.Received)
 			}
 		}
 		return ""

@@ -158,9 +158,9 @@ func (b *bus) stop() ([]string, error) {
 	select {
 	case <-b.ended:
 	case <-time.After(wait):
-		_ = b.cmd.Process.Kill()
+		_ = b.cmd.Process.Signal(syscall.SIGQUIT) // shows what it is doing
 		<-b.ended
-		b.t.Errorf("bhomed did not end within %v of SIGTERM", wait)
+		b.t.Errorf("bhomed did not end within %v of SIGTERM:\n%s", wait, strings.Join(b.log.rest(), "\n"))
 	}
 	return b.log.rest(), b.err
 }

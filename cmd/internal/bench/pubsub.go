@@ -192,7 +192,10 @@ func subRole(ctx context.Context, s *child.Session) (err error) {
 	return s.Await(ctx, "close", nil)
 }
 
-// receive counts and checks; it ends when everything has come, or with ctx, once nothing waits any more.
+// settleTimeout is how long a subscriber waits for what was sent before it counts it as lost.
+const settleTimeout = 3 * time.Second
+
+// receive counts and checks. It ends when everything has come or was dropped; or, after ctx, when nothing more comes.
 func (c Config) receive(ctx context.Context, sub *node.Subscription) (subResult, error) {
 	r := subResult{Latency: latency.New()}
 	next := make([]uint64, c.Pubs)
@@ -203,11 +206,9 @@ func (c Config) receive(ctx context.Context, sub *node.Subscription) (subResult,
 			if ctx.Err() == nil {
 				return r, err
 			}
-			var ok bool
-			if m, ok, err = sub.TryReceive(); err != nil {
+			var more bool
+			if m, more, err = settle(sub, want-r.Received); err != nil || !more {
 				return r, err
-			} else if !ok {
-				return r, nil
 			}
 		}
 		copy(buf, m.Bytes()) // the receiver reads all of it, like a program that wants to know
@@ -233,4 +234,24 @@ func (c Config) receive(ctx context.Context, sub *node.Subscription) (subResult,
 		}
 	}
 	return r, nil
+}
+
+// settle gives the next message after all have been sent. There is none once the rest was dropped, or when nothing comes: a
+// route of which this end hasn't heard yet may still bring some, so that is waited for.
+func settle(sub *node.Subscription, missing uint64) (m node.Message, ok bool, err error) {
+	if m, ok, err = sub.TryReceive(); ok || err != nil {
+		return m, ok, err
+	}
+	for deadline := time.Now().Add(settleTimeout); time.Now().Before(deadline) && sub.Stats().Dropped < missing; {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+		m, err = sub.Receive(ctx)
+		cancel()
+		if err == nil {
+			return m, true, nil
+		}
+		if !errors.Is(err, context.DeadlineExceeded) {
+			return m, false, err
+		}
+	}
+	return m, false, nil
 }

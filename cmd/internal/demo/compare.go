@@ -146,10 +146,11 @@ func (d *director) compare(ctx context.Context) error {
 	var v view
 	var open []string
 	err := d.poll(ctx, "the bus is quiet", func(ctx context.Context) (ok bool, err error) {
-		if v, err = d.look(ctx); err != nil {
+		now, err := d.look(ctx)
+		if err != nil {
 			return false, err
 		}
-		open = d.unequal(v)
+		v, open = now, d.unequal(now)
 		return len(open) == 0, nil
 	})
 	if err != nil && !errors.Is(err, errUnsettled) {
@@ -209,9 +210,11 @@ func (d *director) nothingLeft(ctx context.Context) error {
 	var v view
 	var left []*node.MsgRow
 	err := d.poll(ctx, "nothing is left", func(ctx context.Context) (ok bool, err error) {
-		if v, err = d.look(ctx); err != nil {
+		now, err := d.look(ctx)
+		if err != nil {
 			return false, err
 		}
+		v = now
 		// The director's own block is that of its handshake.
 		left = slices.DeleteFunc(v.msgs, func(m *node.MsgRow) bool { return m.GetOwnerSession() == d.inspector.Session() })
 		return len(left) == 0 && v.total.Blocks <= 1 && len(v.topics) == 0 && d.strangers(v) == 0, nil
