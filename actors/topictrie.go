@@ -5,7 +5,8 @@ import "strings"
 // topicTrie finds, by tokens, which of many patterns match a topic and which of many topics a pattern matches, without
 // walking all of them. V is what stands at an entry.
 type topicTrie[K comparable] struct {
-	root trieNode[K]
+	root    trieNode[K]
+	entered uint64 // nodes that lookups have entered: what they cost
 }
 
 type trieNode[K comparable] struct {
@@ -85,6 +86,7 @@ func (t *topicTrie[K]) matchTopic(topic string, f func(k K)) {
 	tokens := strings.Split(topic, topicSep)
 	var walk func(n *trieNode[K], i int)
 	walk = func(n *trieNode[K], i int) {
+		t.entered++
 		if i < len(tokens) {
 			for k := range n.all {
 				f(k)
@@ -109,6 +111,7 @@ func (t *topicTrie[K]) matchPattern(pattern string, f func(k K)) {
 	tokens, below := splitPattern(pattern)
 	var everything func(n *trieNode[K])
 	everything = func(n *trieNode[K]) {
+		t.entered++
 		for k := range n.here {
 			f(k)
 		}
@@ -118,6 +121,7 @@ func (t *topicTrie[K]) matchPattern(pattern string, f func(k K)) {
 	}
 	var walk func(n *trieNode[K], i int)
 	walk = func(n *trieNode[K], i int) {
+		t.entered++
 		switch {
 		case i == len(tokens) && below:
 			for _, c := range n.next {
