@@ -2,6 +2,7 @@ package actors
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -78,7 +79,8 @@ type session struct {
 	control map[uint32]*nodeSegment // by number
 	data    map[segmentPlace]*nodeSegment
 	routes  map[routeEnd]*sessionRoute
-	given   map[uint64]*givenTo // by peer session: what our node has got of it
+	early   map[routeEnd]earlyHalf // halves of routes that we haven't been told of yet
+	given   map[uint64]*givenTo    // by peer session: what our node has got of it
 
 	dropped  []*nodeSegment // data segments that the node let go, until the pump has ended
 	heard    int64          // when the node last said something, ns
@@ -145,7 +147,11 @@ func (s *session) Receive(c actor.Context) {
 		s.onSocketFrame(c, m)
 		s.conn.credit()
 	case *socketFault:
-		s.cut(c, m.err)
+		if errors.Is(m.err, unix.EPIPE) || errors.Is(m.err, unix.ECONNRESET) {
+			s.hungUp(c, m.err) // it went while we were telling it something
+		} else {
+			s.cut(c, m.err)
+		}
 	case *socketEnd:
 		s.hungUp(c, m.err)
 	case *stillDetached:
@@ -196,6 +202,7 @@ func (s *session) start(c actor.Context) {
 	s.conn = s.adm.conn
 	s.control, s.data = map[uint32]*nodeSegment{}, map[segmentPlace]*nodeSegment{}
 	s.routes, s.given, s.faultLog = map[routeEnd]*sessionRoute{}, map[uint64]*givenTo{}, map[string]bool{}
+	s.early = map[routeEnd]earlyHalf{}
 	s.space, s.inbox, s.bell = shmio.NewSpace(), shmio.NewInbox(s.cfg.Wait), &bellTarget{}
 	var err error
 	if s.link, err = shmio.CreateSegment("bhome-link", shmio.SegmentSpec{Kind: shmio.KindLink, Size: linkSize, Session: s.id.Session}); err == nil {
@@ -397,6 +404,7 @@ func (s *session) cleanup() {
 		s.backstop()
 	}
 	s.inbox.Close()
+	s.dropEarly(0)
 	watches, adm, link := s.watches, s.adm, s.link
 	var segs []*nodeSegment
 	for _, n := range s.control {
@@ -430,6 +438,7 @@ func (s *session) tellState(c actor.Context) {
 // onTick looks after the node once a second.
 func (s *session) onTick(c actor.Context, now int64) {
 	s.expirePending(now)
+	s.dropEarly(now)
 	s.sendChunk(c)
 	s.flush()
 	s.sample()

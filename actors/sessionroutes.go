@@ -60,6 +60,10 @@ func (s *session) openRoute(c actor.Context, m *openRoute) {
 		o.Generation = s.nextGeneration(o.GetRole())
 		s.conn.send(outFrame{typ: bhomev1.MsgType_MSG_TYPE_ROUTE_OPEN, body: o})
 		s.storeGeneration(o.GetGeneration())
+		if e, ok := s.early[end]; ok {
+			delete(s.early, end)
+			s.peerHalf(e.m)
+		}
 	}
 	if m.ack != nil {
 		c.Send(m.ack, &routeAck{m.op, s.id.Session})
@@ -189,12 +193,18 @@ func (g *givenTo) lacking(segs []segmentFD) (lack []segmentFD) {
 
 // peerHalf tells the node of the other end, in as many frames as its descriptors take.
 func (s *session) peerHalf(m *peerHalf) {
-	r := s.routes[routeEnd{m.route, m.role}]
-	if r == nil || s.detach {
-		for _, sf := range m.segments {
-			closeFDs([]*shmio.FD{sf.fd})
+	end := routeEnd{m.route, m.role}
+	if s.detach {
+		m.close()
+		return
+	}
+	if s.routes[end] == nil {
+		// The other end was told first, and its node may have answered before we were told. Or it is closed already.
+		if len(s.early) < maxEarly {
+			s.early[end] = earlyHalf{m, monotonic()}
+		} else {
+			m.close()
 		}
-		closeFDs([]*shmio.FD{m.bell, m.pidfd})
 		return
 	}
 	g := s.givenOf(m.peerSession)
@@ -232,6 +242,34 @@ func (s *session) peerHalf(m *peerHalf) {
 		g.pidfd = true
 	}
 	s.conn.send(outFrame{typ: bhomev1.MsgType_MSG_TYPE_ROUTE_PEER, body: msg, fds: fds})
+}
+
+// maxEarly and earlyFor bound the halves of routes that a session hasn't been told of.
+const (
+	maxEarly = 4096
+	earlyFor = 10 * time.Second
+)
+
+type earlyHalf struct {
+	m  *peerHalf
+	at int64
+}
+
+func (m *peerHalf) close() {
+	for _, sf := range m.segments {
+		closeFDs([]*shmio.FD{sf.fd})
+	}
+	closeFDs([]*shmio.FD{m.bell, m.pidfd})
+}
+
+// dropEarly forgets halves whose route was not opened after all; now 0: all of them.
+func (s *session) dropEarly(now int64) {
+	for end, e := range s.early {
+		if now == 0 || now-e.at > int64(earlyFor) {
+			delete(s.early, end)
+			e.m.close()
+		}
+	}
 }
 
 func (s *session) peerSegments(m *peerSegments) {
