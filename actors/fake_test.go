@@ -1,6 +1,9 @@
 package actors
 
 import (
+	"fmt"
+	"log/slog"
+
 	"github.com/asynkron/protoactor-go/actor"
 
 	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
@@ -18,29 +21,16 @@ type sentMsg struct {
 	msg any
 }
 
-func (f *fakeContext) Self() *actor.PID              { return &actor.PID{Id: "self"} }
-func (f *fakeContext) Send(to *actor.PID, m any)     { f.sent = append(f.sent, sentMsg{to, m}) }
-func (f *fakeContext) Respond(m any)                 { f.responded = append(f.responded, m) }
-func (f *fakeContext) take() []sentMsg               { s := f.sent; f.sent = nil; return s }
-func (f *fakeContext) takeFor(to string) (got []any) { return takeFrom(&f.sent, to) }
-
-func takeFrom(from *[]sentMsg, to string) (got []any) {
-	rest := (*from)[:0]
-	for _, s := range *from {
-		if s.to.Id == to {
-			got = append(got, s.msg)
-		} else {
-			rest = append(rest, s)
-		}
-	}
-	*from = rest
-	return got
-}
+func (f *fakeContext) Self() *actor.PID          { return &actor.PID{Id: "self"} }
+func (f *fakeContext) Send(to *actor.PID, m any) { f.sent = append(f.sent, sentMsg{to, m}) }
+func (f *fakeContext) Respond(m any)             { f.responded = append(f.responded, m) }
+func (f *fakeContext) take() []sentMsg           { s := f.sent; f.sent = nil; return s }
 
 // fakeNode is a session that the record keepers believe in.
-func fakeNode(session uint64, name string) busFrame {
+func fakeNode(session uint64) *busFrame {
+	name := fmt.Sprint("s", session)
 	pid := &actor.PID{Id: name}
-	return busFrame{to: asker{session: pid, msgID: "m"}, id: Identity{Session: session, PID: int32(session), UID: 1, Name: name, pidOf: pid}}
+	return &busFrame{to: asker{session: pid, msgID: "m"}, id: Identity{Session: session, PID: int32(session), UID: 1, Name: name, pidOf: pid}}
 }
 
 // ackAll plays the sessions: it acknowledges all that asks for it, and returns the frames that went down.
@@ -50,7 +40,11 @@ func ackAll(f *fakeContext, deliver func(*routeAck)) (frames []*frameOut) {
 			switch m := s.msg.(type) {
 			case *openRoute:
 				if m.ack != nil {
-					deliver(&routeAck{m.op, m.open.GetPeerSession()})
+					deliver(&routeAck{m.op, sessionOf(s.to)})
+				}
+			case *routeTopics:
+				if m.ack != nil {
+					deliver(&routeAck{m.op, sessionOf(s.to)})
 				}
 			case *frameOut:
 				frames = append(frames, m)
@@ -58,6 +52,13 @@ func ackAll(f *fakeContext, deliver func(*routeAck)) (frames []*frameOut) {
 		}
 	}
 	return frames
+}
+
+func sessionOf(pid *actor.PID) (session uint64) {
+	if _, err := fmt.Sscanf(pid.Id, "s%d", &session); err != nil {
+		panic(err)
+	}
+	return session
 }
 
 func commonErr(m *frameOut) *bhomev1.ErrorMsg {
@@ -70,4 +71,11 @@ func commonErr(m *frameOut) *bhomev1.ErrorMsg {
 		return b.GetErrmsg()
 	}
 	return nil
+}
+
+// testConfig is a center that logs nothing.
+func testConfig() Config {
+	cfg := DefaultConfig()
+	cfg.Logger = slog.New(slog.DiscardHandler)
+	return cfg
 }
