@@ -16,6 +16,7 @@ func (a *app) suiteCmd() *cobra.Command {
 	var sizes []int
 	each := units.Duration(300 * time.Millisecond)
 	asJSON := false
+	crowd := 1000
 	cmd := &cobra.Command{
 		Use: "suite", Short: "Compare bhome with a bare queue and a Unix socket, in one run",
 		Long: `Measure round trips and one-way rates between two processes, on a bus of its own: bhome (spinning, adaptive, parked), a bare
@@ -33,6 +34,17 @@ machine was the same for all.`,
 			if asJSON {
 				out = a.Stderr
 			}
+			if crowd > 0 {
+				writers := []int{1, 10, 100}
+				if crowd >= 1000 {
+					writers = append(writers, 1000)
+				}
+				defer func() {
+					if err == nil {
+						err = suite.Crowd(ctx, suite.CrowdConfig{Socket: bus.Socket, Daemon: bus.PID(), Nodes: crowd, Writers: writers, Total: 1_000_000, Watch: 5 * time.Second}, a.launch, out)
+					}
+				}()
+			}
 			rows, err := suite.Run(ctx, suite.Config{Socket: bus.Socket, Sizes: sizes, Each: time.Duration(each)}, a.launch, out)
 			if err != nil {
 				return err
@@ -46,6 +58,7 @@ machine was the same for all.`,
 	f := cmd.Flags()
 	f.IntSliceVar(&sizes, "sizes", suite.Sizes(), "payload sizes in bytes")
 	f.Var(&each, "each", "about how long one measurement takes")
+	f.IntVar(&crowd, "crowd", crowd, "idle processes to attach, and writers of the seed's speed test at most; 0: leave that out")
 	f.BoolVar(&asJSON, "json", false, "the rows as JSON, the tables on standard error")
 	return cmd
 }

@@ -30,9 +30,9 @@ func open(ctx context.Context, cfg pairConfig, side string) (transport, error) {
 	}
 }
 
-// Roles are the two children of a measurement.
+// Roles are the children of a measurement.
 func Roles() map[string]child.Role {
-	return map[string]child.Role{"suite-a": roleA, "suite-b": roleB}
+	return map[string]child.Role{"suite-a": roleA, "suite-b": roleB, "suite-idle": idleRole}
 }
 
 // roleA sends, and measures.

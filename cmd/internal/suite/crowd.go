@@ -1,0 +1,166 @@
+package suite
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/bhome-bus/bhome/cmd/internal/bench"
+	"github.com/bhome-bus/bhome/cmd/internal/child"
+	"github.com/bhome-bus/bhome/node"
+)
+
+// CrowdConfig says how many processes there are. Daemon is the pid of the bus's bhomed.
+type CrowdConfig struct {
+	Socket  string
+	Daemon  int
+	Nodes   int           // idle processes that attach
+	Writers []int         // of the seed's speed test, each with two readers
+	Total   int           // messages of one speed test
+	Watch   time.Duration // how long idle processes are watched
+}
+
+// Crowd measures what many processes cost: attaching, being idle, and the seed's own speed test.
+func Crowd(ctx context.Context, cfg CrowdConfig, launch Launcher, out io.Writer) error {
+	if err := idle(ctx, cfg, launch, out); err != nil {
+		return err
+	}
+	for _, writers := range cfg.Writers {
+		b := bench.Config{Socket: cfg.Socket, Topic: "suite.speed", Size: 64, Count: cfg.Total / writers, Pubs: writers, Subs: 2, Concurrency: 1,
+			Depth: 64, Policy: node.Block, Timeout: 2 * time.Minute}
+		if err := b.Normalize(); err != nil {
+			return err
+		}
+		r, err := bench.PubSub(ctx, b, bench.Launcher(launch))
+		if err != nil {
+			return fmt.Errorf("speed test with %d writers: %w", writers, err)
+		}
+		fmt.Fprintf(out, "speed test: %4d writers × 2 readers, %d messages: %.0f messages/s, received %d, lost %d\n", writers, r.Sent, r.MsgsPerSec, r.Received, r.Lost)
+	}
+	return nil
+}
+
+// idleConfig goes to an idle process; Attach false: it is what a bare Go process is like.
+type idleConfig struct {
+	Socket string
+	Attach bool
+}
+
+// idleRole attaches when told and then does nothing.
+func idleRole(ctx context.Context, s *child.Session) error {
+	var cfg idleConfig
+	if err := s.Config(&cfg); err != nil {
+		return err
+	}
+	if err := s.Emit("started", os.Getpid()); err != nil {
+		return err
+	}
+	if err := s.Await(ctx, "go", nil); err != nil {
+		return err
+	}
+	var n *node.Node
+	if cfg.Attach {
+		var err error
+		if n, err = node.Attach(ctx, node.Config{Name: "suite-idle", Pooled: true, Socket: cfg.Socket, AttachTimeout: time.Minute}); err != nil {
+			return err
+		}
+	}
+	if err := s.Emit("attached", nil); err != nil {
+		return err
+	}
+	if err := s.Await(ctx, "close", nil); err != nil {
+		return err
+	}
+	if n != nil {
+		return n.Close(ctx)
+	}
+	return nil
+}
+
+func idle(ctx context.Context, cfg CrowdConfig, launch Launcher, out io.Writer) error {
+	var ps []*child.Process
+	defer func() {
+		for _, p := range ps {
+			p.Kill()
+		}
+	}()
+	pids := make([]int, cfg.Nodes+1)
+	for i := range pids { // the last doesn't attach
+		p, err := launch("suite-idle", idleConfig{Socket: cfg.Socket, Attach: i < cfg.Nodes})
+		if err != nil {
+			return err
+		}
+		ps = append(ps, p)
+		if err := p.Await(ctx, "started", &pids[i]); err != nil {
+			return err
+		}
+	}
+	rss0 := rss(cfg.Daemon)
+	begin := time.Now()
+	for _, p := range ps {
+		if err := p.Send("go", nil); err != nil {
+			return err
+		}
+	}
+	for _, p := range ps {
+		if err := p.Await(ctx, "attached", nil); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(out, "attach: %d node processes in %.2f s\n", cfg.Nodes, time.Since(begin).Seconds())
+	<-time.After(2 * time.Second) // what attaching leaves to do
+	fmt.Fprintf(out, "memory: the center %.0f KiB per node; a node %.0f KiB more than a bare Go process (%.0f KiB)\n",
+		float64(rss(cfg.Daemon)-rss0)/1024/float64(cfg.Nodes), float64(rss(pids[0])-rss(pids[cfg.Nodes]))/1024, float64(rss(pids[cfg.Nodes]))/1024)
+	center, one, bare := cpu(cfg.Daemon), cpu(pids[0]), cpu(pids[cfg.Nodes])
+	<-time.After(cfg.Watch)
+	fmt.Fprintf(out, "idle for %v: the center with %d nodes used %.2f %% of a core, a node %.2f %%, a bare Go process %.2f %%\n", cfg.Watch, cfg.Nodes,
+		percent(cpu(cfg.Daemon)-center, cfg.Watch), percent(cpu(pids[0])-one, cfg.Watch), percent(cpu(pids[cfg.Nodes])-bare, cfg.Watch))
+	var errs []error
+	for _, p := range ps {
+		errs = append(errs, p.Send("close", nil))
+	}
+	for _, p := range ps {
+		errs = append(errs, p.Wait(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+func percent(ticks int64, d time.Duration) float64 {
+	const hz = 100 // USER_HZ, fixed in the kernel's ABI
+	return float64(ticks) / hz / d.Seconds() * 100
+}
+
+// cpu is the time a process has used, in ticks of 1/100 s; 0 if it is gone.
+func cpu(pid int) int64 {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	if len(f) < 13 {
+		return 0
+	}
+	user, _ := strconv.ParseInt(f[11], 10, 64) // the kernel writes numbers
+	system, _ := strconv.ParseInt(f[12], 10, 64)
+	return user + system
+}
+
+// rss is the resident memory of a process in bytes; 0 if it is gone.
+func rss(pid int) int64 {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+	if err != nil {
+		return 0
+	}
+	f := strings.Fields(string(b))
+	if len(f) < 2 {
+		return 0
+	}
+	pages, _ := strconv.ParseInt(f[1], 10, 64)
+	return pages * int64(os.Getpagesize())
+}
