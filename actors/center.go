@@ -116,6 +116,7 @@ type center struct {
 	watchers map[string]*actor.PID
 	handlers map[uint32]*actor.PID
 	timer    scheduler.CancelFunc
+	ticks    uint64
 	queries  *atomic.Int64 // goroutines that answer; pairs with their end
 }
 
@@ -124,14 +125,18 @@ type admitted struct {
 	pid    *actor.PID
 	id     Identity
 	online bool
+	busy   bool // it has something to look after every second
 }
 
-// sessionIDs hands out base ids: 10 ms ticks since 2020 and a count, so that they are unique across restarts.
+// sessionIDs hands out base ids, multiples of 10: 10 ms ticks since 2020 and a count, so that they are unique across
+// restarts.
 type sessionIDs struct{ next uint64 }
 
 func newSessionIDs(now time.Time) sessionIDs {
 	const epoch2020 = 1577836800
-	return sessionIDs{next: uint64(now.UnixMilli()-epoch2020*1000) / 10 << 21}
+	// A clock that is wrong by years must not lead down to the well-known addresses.
+	ticks := uint64(max(now.UnixMilli()-epoch2020*1000, 10)) / 10
+	return sessionIDs{next: (ticks<<21 + wire.AddressesPerSession - 1) / wire.AddressesPerSession * wire.AddressesPerSession}
 }
 
 func (s *sessionIDs) take() uint64 {
@@ -192,6 +197,10 @@ func (c *center) Receive(ctx actor.Context) {
 		c.offline(ctx, m.id, "it has left")
 	case *sessionGone:
 		c.gone(ctx, m)
+	case *sessionBusy:
+		if a := c.sessions[m.session]; a != nil {
+			a.busy = m.busy
+		}
 	case *userFrame:
 		c.onUserFrame(ctx, m)
 	default:
@@ -386,13 +395,23 @@ func (c *center) terminated(ctx actor.Context, who *actor.PID) {
 	}
 }
 
+// idleTicks is how many seconds lie between two looks at a session without routes.
+func idleTicks(offlineAfter time.Duration) uint64 {
+	return uint64(min(5, max(1, offlineAfter/(4*time.Second))))
+}
+
 // onTick is the second's work: the sweep, the heartbeats, the public counters.
 func (c *center) onTick(ctx actor.Context) {
 	now := monotonic()
 	living := make(map[uint64]struct{}, len(c.sessions))
+	// Sessions that only have to be heard of now and then are looked after more rarely.
+	c.ticks++
+	idleToo := c.ticks%idleTicks(c.cfg.OfflineAfter) == 0
 	for id, a := range c.sessions {
 		living[id] = struct{}{}
-		ctx.Send(a.pid, &tick{now: now})
+		if a.busy || idleToo {
+			ctx.Send(a.pid, &tick{now: now})
+		}
 	}
 	ctx.Send(c.roles.msgs, &tick{now: now, public: c.public, alive: func(s uint64) bool { _, ok := living[s]; return ok }})
 }

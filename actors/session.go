@@ -55,6 +55,7 @@ type session struct {
 	state   sessionState
 	inspect bool
 	offline bool // unresponsive
+	busy    bool // the center has been told that we want every tick
 	detach  bool // it lives, but its socket is gone
 	dead    bool
 	since   time.Time
@@ -137,6 +138,7 @@ func (s *session) Receive(c actor.Context) {
 		s.cut(c, fmt.Errorf("its queues: %w", m.Err))
 	case *chunk:
 		s.onChunk(c, m)
+		s.tellBusy(c)
 	case *lateReplies:
 		s.answer(m.replies, m.refusals)
 	case *downSpace:
@@ -442,6 +444,7 @@ func (s *session) onTick(c actor.Context, now int64) {
 	s.sendChunk(c)
 	s.flush()
 	s.sample()
+	s.tellBusy(c)
 	if s.state != stateOnline {
 		return
 	}
@@ -461,6 +464,25 @@ func (s *session) onTick(c actor.Context, now int64) {
 		if err := unix.PidfdSendSignal(s.adm.pidfd.Int(), unix.SIGKILL, nil, 0); err != nil {
 			s.log.Warn("it can't be killed", "pid", s.id.PID, "error", err)
 		}
+	}
+}
+
+// sessionBusy says whether a session wants every tick: it sends on routes, or answers wait.
+type sessionBusy struct {
+	session uint64
+	busy    bool
+}
+
+func (s *session) tellBusy(c actor.Context) {
+	busy := s.pendingCount()+len(s.early) > 0
+	for end := range s.routes {
+		if busy = busy || end.role == bhomev1.Role_ROLE_WRITER; busy {
+			break
+		}
+	}
+	if busy != s.busy && s.state != stateGone {
+		s.busy = busy
+		c.Send(s.roles.center, &sessionBusy{s.id.Session, busy})
 	}
 }
 

@@ -17,12 +17,15 @@ func (s *session) onRouteMessage(c actor.Context, msg any) {
 	switch m := msg.(type) {
 	case *openRoute:
 		s.openRoute(c, m)
+		s.tellBusy(c)
 	case *routeTopics:
 		s.routeTopics(c, m)
 	case *closeRoute:
 		s.closeRoute(c, m)
+		s.tellBusy(c)
 	case *peerHalf:
 		s.peerHalf(m)
+		s.tellBusy(c)
 	case *peerSegments:
 		s.peerSegments(m)
 	case *adoptRoute:
