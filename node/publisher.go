@@ -306,9 +306,7 @@ func (tp *topicPub) block(ctx context.Context, o *outRoute, m *message) error {
 		o.countDrop()
 		return nil
 	}
-	wait, cancel := context.WithTimeoutCause(ctx, consent, errConsent)
-	defer cancel()
-	err := o.wait(wait, m)
+	err := o.wait(ctx, m, consent)
 	if err == nil || errors.Is(err, errRouteOver) {
 		return nil
 	}

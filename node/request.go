@@ -203,7 +203,7 @@ func (n *Node) ask(ctx context.Context, topic string, payload []byte, done func(
 		if err == nil {
 			var out shmio.Outcome
 			if out, err = cr.o.push(&m, false); err == nil && out == shmio.Full {
-				err = cr.o.wait(ctx, &m)
+				err = cr.o.wait(ctx, &m, 0)
 			}
 			m.release()
 		}

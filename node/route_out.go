@@ -28,6 +28,7 @@ type outRoute struct {
 	half   half
 	w      *shmio.Writer
 	gate   chan struct{} // held by the one that waits for room
+	timer  *time.Timer   // of the gate's holder
 
 	mu     sync.Mutex // w's pushes and returns
 	over   bool       // nothing more can be pushed
@@ -231,13 +232,29 @@ func (o *outRoute) reclaim() error {
 	return nil
 }
 
-// wait pushes m, waiting for room until ctx ends.
-func (o *outRoute) wait(ctx context.Context, m *message) error {
+// wait pushes m, waiting for room until ctx ends, or for limit at most (then errConsent); 0 is no limit. Waiting
+// allocates nothing.
+func (o *outRoute) wait(ctx context.Context, m *message, limit time.Duration) error {
 	select {
 	case o.gate <- struct{}{}:
 		defer func() { <-o.gate }()
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	default:
+		select {
+		case o.gate <- struct{}{}:
+			defer func() { <-o.gate }()
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	var expired <-chan time.Time
+	if limit > 0 {
+		if o.timer == nil {
+			o.timer = time.NewTimer(limit)
+		} else {
+			o.timer.Reset(limit)
+		}
+		defer o.timer.Stop()
+		expired = o.timer.C
 	}
 	for {
 		switch out, err := o.push(m, true); {
@@ -246,16 +263,21 @@ func (o *outRoute) wait(ctx context.Context, m *message) error {
 		case out != shmio.Full:
 			return nil
 		}
+		err := error(nil)
 		select {
 		case <-o.w.SpaceC():
+			continue
 		case <-ctx.Done():
-			o.mu.Lock()
-			if !o.freed {
-				o.w.DisarmSpace()
-			}
-			o.mu.Unlock()
-			return context.Cause(ctx)
+			err = context.Cause(ctx)
+		case <-expired:
+			err = errConsent
 		}
+		o.mu.Lock()
+		if !o.freed {
+			o.w.DisarmSpace()
+		}
+		o.mu.Unlock()
+		return err
 	}
 }
 

@@ -92,9 +92,7 @@ func (q *sendQueue) run(ctx context.Context) {
 		it := q.items[0]
 		q.items = q.items[1:]
 		q.mu.Unlock()
-		wait, cancel := context.WithDeadline(ctx, it.expires)
-		err := q.o.wait(wait, &it.m)
-		cancel()
+		err := q.o.wait(ctx, &it.m, max(time.Until(it.expires), time.Nanosecond))
 		if err != nil {
 			q.o.countDrop()
 		}
