@@ -221,7 +221,7 @@ func (s *session) start(c actor.Context) {
 	a := s.adm
 	s.control[0] = &nodeSegment{seg: a.seg0, fd: a.seg0FD, ref: &bhomev1.SegmentRef{Kind: uint32(shmio.KindProcess)}}
 	msg := &nodeAttach{from: c.Self(), session: s.id.Session, uid: s.id.UID, name: s.name(), control: a.seg0.Size(), data: a.data2}
-	if a.hello.GetResume() == s.id.Session {
+	if a.hello.GetResume() != 0 { // also under another id: its blocks are where they are
 		msg.resume = &segmentPlace{a.hello.GetBase(), a.hello.GetGeneration()}
 	}
 	a.data2 = nil
