@@ -19,6 +19,10 @@ import (
 	"github.com/bhome-bus/bhome/shmio"
 )
 
+// depthFor is how many messages may be under way, the same for all contestants that say: 4 MiB of them, so that they
+// stay in the caches, 4 to 4,096.
+func depthFor(cfg pairConfig) int { return max(4, min(4096, 4<<20/max(cfg.Size, 1))) }
+
 // bhome: a publisher and a subscription each way.
 type bhome struct {
 	n    *node.Node
@@ -37,10 +41,7 @@ func openBhome(ctx context.Context, cfg pairConfig, side string) (transport, err
 		return nil, err
 	}
 	other := map[string]string{"a": "b", "b": "a"}[side]
-	depth := 64
-	if cfg.OneWay && cfg.Size <= 1024 {
-		depth = 4096
-	}
+	depth := depthFor(cfg)
 	t := &bhome{n: n, side: side}
 	if t.sub, err = n.Subscribe(ctx, "suite."+cfg.Tag+"."+other, node.Depth(depth), node.OnFull(node.Block), node.Quota(256<<20)); err == nil {
 		t.pub, err = n.Publisher(ctx, "suite."+cfg.Tag+"."+side, node.AllowBlock(time.Minute))
@@ -152,10 +153,7 @@ type bare struct {
 }
 
 func openBare(cfg pairConfig) (transport, error) {
-	t := &bare{size: uint64(cfg.Size), count: 64}
-	if cfg.OneWay && cfg.Size <= 1024 {
-		t.count = 4096
-	}
+	t := &bare{size: uint64(cfg.Size), count: uint64(depthFor(cfg))}
 	// A page for the read cursor, then the slots.
 	seg, err := shmio.CreateSegment("bhome-bare", shmio.SegmentSpec{Kind: shmio.KindControl, Number: 1, Size: 2*shmio.FirstBlock + shmio.BareSize(t.count, t.size)})
 	if err != nil {
