@@ -278,7 +278,7 @@ func (n *nodePages) adopt(g wire.Grant, class uint8, now int64) bool {
 }
 
 // adoptRun finds where the run began in which the old center cut a block at off: blocks of a class lie at multiples of
-// their size from a page's start, so few starts are possible, and the lowest free one is taken.
+// their size from a page's start, and runs are so short that only one start is possible.
 func (n *nodePages) adoptRun(d *dataSegment, off uint64, class uint8, block uint64) (*run, uint16) {
 	pages := runPages(block)
 	if off < shmio.FirstBlock || off+block > d.size {
