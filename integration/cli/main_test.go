@@ -68,7 +68,6 @@ type bus struct {
 
 // lines collects output and lets tests wait for a line.
 type lines struct {
-	r    *bufio.Scanner
 	seen []string
 	c    chan string
 }
