@@ -191,8 +191,8 @@ func TestTopicIDs(t *testing.T) {
 	if a == 0 || b == 0 || a == b || ids.of("a") != a {
 		t.Fatal(a, b, ids.of("a"))
 	}
-	again := ids.keep("c", 7) && ids.keep("c", 7)
-	if !again || ids.keep("c", 8) || ids.keep("d", 7) || ids.keep("e", 0) || ids.keep("a", 9) {
+	first := ids.keep("c", 7)
+	if again := ids.keep("c", 7); !first || !again || ids.keep("c", 8) || ids.keep("d", 7) || ids.keep("e", 0) || ids.keep("a", 9) {
 		t.Error("a reported id: only a free one, by a name without one, is kept")
 	}
 	ids.next = ^uint32(0) // the numbers wrap: 0 and what is taken are left out

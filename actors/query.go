@@ -225,7 +225,7 @@ func (in *inspector) topics() *TopicsReply {
 			row.Depth += s.unread
 			row.Drops += s.dropped
 			k := pubKey(at)
-			rate[k], sent[k] = max(rate[k], s.rate), max(sent[k], s.sent+s.dropped)
+			rate[k], sent[k] = max(rate[k], s.rate), max(sent[k], s.sent)
 		}
 		for k, v := range rate {
 			r.rows[k.row].Rate += v

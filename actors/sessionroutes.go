@@ -486,6 +486,9 @@ func (s *session) scan(q *scanRoutes) *routesScan {
 			continue
 		}
 		row.sent, row.dropped = v.Sent, v.Dropped
+		if v.Policy == shmio.DropNewest { // what was dropped never counted as sent
+			row.sent += v.Dropped
+		}
 		head, known := q.heads[end.id]
 		if !known {
 			head = v.First

@@ -127,11 +127,9 @@ func (n *Node) teardown() {
 		c.done(nil, ErrClosed)
 	}
 	for _, o := range out {
+		// The halves stay as they are: what waits in them is still read, from the mappings of its receivers.
 		o.mu.Lock()
-		if !o.freed {
-			o.freed = true
-			o.w.Close()
-		}
+		o.freed = true
 		o.mu.Unlock()
 		o.pending.fail(ErrClosed)
 	}

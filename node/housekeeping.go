@@ -39,12 +39,12 @@ func (n *Node) housekeep() {
 			n.mag.trimIdle()
 			beat.Reset(n.beatEvery())
 		}
-		n.reclaimRoutes()
+		emptied := n.reclaimRoutes()
 		n.backstopInboxes()
 		n.giveSurplusBack()
 		reaped, unmapped := n.reap(), n.unmapRetired()
 		n.exportCounters()
-		if !reaped || !unmapped {
+		if !emptied || !reaped || !unmapped {
 			retry.Reset(wait)
 		} else {
 			retry.Reset(time.Hour)

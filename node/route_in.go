@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
 	"github.com/bhome-bus/bhome/shmio"
@@ -25,6 +26,7 @@ type inRoute struct {
 	ending atomic.Bool // nothing more will be sent; pairs with drained
 	gone   atomic.Bool // the sender's process or session is over
 	done   atomic.Bool
+	doneAt atomic.Int64 // when, ns; 0: not yet
 
 	mu     sync.Mutex
 	topics atomic.Pointer[map[uint32]string] // copied on write under mu; pairs with topic's load
@@ -101,14 +103,15 @@ func (r *inRoute) join(h *bhomev1.Half) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.done.Load() {
-		return nil
-	}
 	if err := r.r.Join(mem, bell); err != nil {
 		return fmt.Errorf("route %#x from %q: %w", r.id, r.peer.name, err)
 	}
 	if r.peer.dead.Load() {
 		r.r.SetPeerDead()
+	}
+	if r.done.Load() {
+		r.n.poke() // nobody wants it any more: the housekeeper gives back what comes
+		return nil
 	}
 	r.inbox.Add(r.r)
 	return nil
@@ -221,7 +224,7 @@ func (r *inRoute) end(gone bool) {
 
 // drained finishes a route that has ended and is empty.
 func (r *inRoute) drained() {
-	if !r.ending.Load() || r.r.Unread() > 0 {
+	if !r.ending.Load() || r.r.Unread() > 0 || !r.r.PeerKnown() && !r.gone.Load() {
 		return
 	}
 	r.mu.Lock()
@@ -229,6 +232,7 @@ func (r *inRoute) drained() {
 		r.mu.Unlock()
 		return
 	}
+	r.doneAt.Store(time.Now().UnixNano())
 	r.mu.Unlock()
 	r.inbox.Remove(r.r)
 	r.sink.routeOver(r)
@@ -240,6 +244,7 @@ func (r *inRoute) abandon() {
 	r.ending.Store(true)
 	r.mu.Lock()
 	first := r.done.CompareAndSwap(false, true)
+	r.doneAt.CompareAndSwap(0, time.Now().UnixNano())
 	r.mu.Unlock()
 	if first {
 		r.inbox.Remove(r.r)
@@ -269,6 +274,15 @@ func (r *inRoute) refuse() {
 	}
 }
 
+// letGo reports whether the sender looks at our half no more.
+func (r *inRoute) letGo() bool {
+	if r.gone.Load() || r.peer.dead.Load() || r.r.WriterClosed() {
+		return true
+	}
+	at := r.doneAt.Load()
+	return !r.r.PeerKnown() && at != 0 && time.Since(time.Unix(0, at)) > unjoinedFor
+}
+
 // reap frees the routes that are over and of which nothing is held; false if some have to wait. Our half stays until the
 // writer has let go of it, for it reads there what we returned.
 func (n *Node) reap() (done bool) {
@@ -289,7 +303,7 @@ func (n *Node) reap() (done bool) {
 		if !r.done.Load() {
 			continue
 		}
-		if r.r.HeldCount() == 0 && (r.gone.Load() || r.peer.dead.Load() || r.r.WriterClosed()) {
+		if r.r.HeldCount() == 0 && r.letGo() {
 			over = append(over, r)
 		} else {
 			done = false

@@ -32,6 +32,7 @@ type outRoute struct {
 
 	mu     sync.Mutex // w's pushes and returns
 	over   bool       // nothing more can be pushed
+	overAt time.Time
 	freed  bool
 	topics map[uint32]string // under n.mu
 
@@ -291,7 +292,8 @@ func (o *outRoute) end(peerGone bool) {
 	if peerGone {
 		o.w.ReclaimAll()
 	}
-	out := o.w.Out()
+	o.overAt = time.Now()
+	empty := peerGone || o.w.Out() == 0 && o.w.Unread() == 0
 	o.mu.Unlock()
 	o.w.WakeSpace()
 	o.pending.fail(errRouteOver)
@@ -309,9 +311,11 @@ func (o *outRoute) end(peerGone bool) {
 		delete(n.replyRoutes, o.peer.session)
 	}
 	n.mu.Unlock()
-	if out == 0 || peerGone {
+	if empty {
 		o.free()
-	} // else the housekeeper reclaims until it is empty
+	} else { // the housekeeper looks until all is read and returned
+		n.poke()
+	}
 }
 
 // free gives the half back; nothing is out any more.
@@ -381,23 +385,31 @@ func (n *Node) onRouteClose(m *bhomev1.RouteClose) {
 	}
 }
 
-// reclaimRoutes takes back all that readers have returned, on every route.
-func (n *Node) reclaimRoutes() {
+// unjoinedFor is how long an end of a route that is over waits for an other end that it was never told of.
+const unjoinedFor = 10 * time.Second
+
+// reclaimRoutes takes back all that readers have returned, on every route, and frees those that are over and empty;
+// false if some have to wait.
+func (n *Node) reclaimRoutes() (done bool) {
+	done = true
 	for _, o := range n.outRoutes() {
 		o.mu.Lock()
-		done := false
-		if !o.freed && o.w.Out() > 0 {
+		free := false
+		if !o.freed {
 			// After a cut the half is rubbish; reclaim has logged it.
 			_, err := o.w.Reclaim()
-			done = err == nil && o.over && o.w.Out() == 0
-		} else if o.over && !o.freed {
-			done = true
+			free = o.over && (err == nil && o.w.Out() == 0 && o.w.Unread() == 0 || !o.w.Joined() && time.Since(o.overAt) > unjoinedFor)
+			done = done && (!o.over || free)
 		}
 		o.mu.Unlock()
-		if done {
+		if free {
+			o.mu.Lock()
+			o.w.ReclaimAll()
+			o.mu.Unlock()
 			o.free()
 		}
 	}
+	return done
 }
 
 // outRoutes is all routes we send on: a list that is copied when it changes.

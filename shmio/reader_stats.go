@@ -22,12 +22,15 @@ func (r *Reader) Dropped() uint64 {
 	return atomic.LoadUint64(&p.dropped)
 }
 
-// WriterClosed reports whether the writer has let go of its half: it sends no more, and reads no more returns. True
+// WriterClosed reports whether the writer has let go of its half: it sends no more, and reads no more returns. False
 // before Join.
 func (r *Reader) WriterClosed() bool {
 	p := r.writer()
-	return p == nil || p.routeID.Load() != r.id // pairs with Writer.Close
+	return p != nil && p.routeID.Load() != r.id // pairs with Writer.Close
 }
+
+// PeerKnown reports whether Join has been called.
+func (r *Reader) PeerKnown() bool { return r.writer() != nil }
 
 // UnreadMessages counts the messages that wait, by walking the ring: for inspection, not for the way of a message. While
 // the ends are at work it may be off by what moves.

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -66,23 +67,37 @@ type bus struct {
 	err    error // after ended
 }
 
-// lines collects output and lets tests wait for a line.
+// lines collects output, however much, and lets tests wait for a line.
 type lines struct {
-	seen []string
-	c    chan string
+	mu   sync.Mutex
+	more chan struct{} // closed and replaced when there is more
+	all  []string
+	read int // how many until has seen
+	over bool
 }
 
-func newLines(r io.Reader) *lines {
-	l := &lines{c: make(chan string, 4096)}
+func newLines(r io.ReadCloser) *lines {
+	l := &lines{more: make(chan struct{})}
 	go func() {
-		defer close(l.c)
+		defer r.Close()
 		sc := bufio.NewScanner(r)
 		sc.Buffer(nil, 1<<20)
 		for sc.Scan() {
-			l.c <- sc.Text()
+			l.add(sc.Text(), false)
 		}
+		l.add("", true)
 	}()
 	return l
+}
+
+func (l *lines) add(s string, over bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.over = over; !over {
+		l.all = append(l.all, s)
+	}
+	close(l.more)
+	l.more = make(chan struct{})
 }
 
 // until returns the first line from here on that contains text.
@@ -90,27 +105,39 @@ func (l *lines) until(t *testing.T, text string) string {
 	t.Helper()
 	late := time.After(wait)
 	for {
-		select {
-		case s, ok := <-l.c:
-			if !ok {
-				t.Fatalf("it ended without %q; it said:\n%s", text, strings.Join(l.seen, "\n"))
-			}
-			l.seen = append(l.seen, s)
+		l.mu.Lock()
+		for l.read < len(l.all) {
+			s := l.all[l.read]
+			l.read++
 			if strings.Contains(s, text) {
+				l.mu.Unlock()
 				return s
 			}
+		}
+		more, over, said := l.more, l.over, strings.Join(l.all, "\n")
+		l.mu.Unlock()
+		if over {
+			t.Fatalf("it ended without %q; it said:\n%s", text, said)
+		}
+		select {
+		case <-more:
 		case <-late:
-			t.Fatalf("no %q within %v; it said:\n%s", text, wait, strings.Join(l.seen, "\n"))
+			t.Fatalf("no %q within %v; it said:\n%s", text, wait, said)
 		}
 	}
 }
 
-// rest is everything until the end.
+// rest is everything, once it has ended.
 func (l *lines) rest() []string {
-	for s := range l.c {
-		l.seen = append(l.seen, s)
+	for {
+		l.mu.Lock()
+		more, over, all := l.more, l.over, l.all
+		l.mu.Unlock()
+		if over {
+			return all
+		}
+		<-more
 	}
-	return l.seen
 }
 
 // startBus starts bhomed with args on a socket of its own and waits until it is ready.

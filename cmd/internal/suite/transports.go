@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/bits"
 	"net"
 	"os"
 	"path/filepath"
@@ -20,8 +21,10 @@ import (
 )
 
 // depthFor is how many messages may be under way, the same for all contestants that say: 4 MiB of them, so that they
-// stay in the caches, 4 to 4,096.
-func depthFor(cfg pairConfig) int { return max(4, min(4096, 4<<20/max(cfg.Size, 1))) }
+// stay in the caches; a power of two, 4 to 4,096.
+func depthFor(cfg pairConfig) int {
+	return max(4, min(4096, 1<<(bits.Len(uint(4<<20/max(cfg.Size, 1)))-1)))
+}
 
 // bhome: a publisher and a subscription each way.
 type bhome struct {

@@ -1,0 +1,18 @@
+package cli
+
+import (
+	"strings"
+	"testing"
+)
+
+// The suite compares all contestants at each size, and its crowd loses nothing.
+func TestBenchSuite(t *testing.T) {
+	b := startBus(t) // the suite starts a bus of its own: this one only shows that they don't meet
+	out := b.ok("", "bench", "suite", "--sizes", "64,5000", "--each", "2ms", "--crowd", "3")
+	for _, want := range []string{"round trip, 64 B", "one way, 64 B", "round trip, 4 KiB", "bare spin", "bhome spin", "bhome adaptive", "bhome park", "unix",
+		"attach: 3 node processes", "idle for", "speed test:    1 writers × 2 readers, 1000000 messages", "received 2000000, lost 0"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in:\n%s", want, out)
+		}
+	}
+}
