@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/BurntSushi/toml"
 	"github.com/spf13/cobra"
@@ -25,8 +26,21 @@ type Env struct {
 	Run func(ctx context.Context, cfg Config, env Env) error
 }
 
+// logBuffer is how many bytes of log may wait for its reader; logPatience is how long the end waits for it.
+const (
+	logBuffer   = 1 << 20
+	logPatience = time.Second
+)
+
 // Main parses env.Args, runs the daemon until ctx is done, reports an error on env.Stderr and returns the exit status.
 func Main(ctx context.Context, env Env) int {
+	log := logging.NewAsync(env.Stderr, logBuffer)
+	defer func() {
+		giveUp := make(chan struct{})
+		defer time.AfterFunc(logPatience, func() { close(giveUp) }).Stop()
+		log.Close(giveUp)
+	}()
+	env.Stderr = log
 	cfg, ran := Default(), false
 	err := command(env, &cfg, &ran).ExecuteContext(ctx)
 	switch {
