@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -145,7 +146,8 @@ func (s *sessionIDs) take() uint64 {
 }
 
 func (c *center) props() *actor.Props {
-	return actor.PropsFromProducer(func() actor.Actor { return guarded{c} })
+	// A supervisor strategy is for the children of the actor whose props have it.
+	return actor.PropsFromProducer(func() actor.Actor { return guarded{c} }, actor.WithSupervisor(newSupervision(c.log)))
 }
 
 // open makes what must exist before the first connection.
@@ -174,9 +176,17 @@ func (c *center) closeAll() {
 
 // Receive is the actor.
 func (c *center) Receive(ctx actor.Context) {
-	switch m := ctx.Message().(type) {
-	case *actor.Started:
+	if _, ok := ctx.Message().(*actor.Started); ok {
 		c.start(ctx)
+		return
+	}
+	// The center's parent is another program's: it must not restart us, and all sessions with us, for one bad message.
+	defer func() {
+		if p := recover(); p != nil {
+			c.log.Error("the center has failed at a message and goes on", "message", fmt.Sprintf("%T", ctx.Message()), "reason", p, "stack", string(debug.Stack()))
+		}
+	}()
+	switch m := ctx.Message().(type) {
 	case *actor.Stopping:
 		c.stopping()
 	case *actor.Stopped:
@@ -220,10 +230,13 @@ func (c *center) start(ctx actor.Context) {
 	c.sessions, c.perUID = map[uint64]*admitted{}, map[uint32]int{}
 	c.watchers, c.handlers = map[string]*actor.PID{}, map[uint32]*actor.PID{}
 	c.ids, c.queries = newSessionIDs(c.started), new(atomic.Int64)
-	strategy := &supervision{log: c.log, self: ctx.Self(), fails: map[string]*failures{}}
 	spawn := func(name string, a actor.Actor) *actor.PID {
 		// The same record keeper again after a failure: it is the message that was bad.
-		return ctx.Spawn(actor.PropsFromProducer(func() actor.Actor { return guarded{a} }, actor.WithSupervisor(strategy)))
+		pid, err := ctx.SpawnNamed(actor.PropsFromProducer(func() actor.Actor { return guarded{a} }), name)
+		if err != nil {
+			panic(fmt.Errorf("spawn %s: %w", name, err))
+		}
+		return pid
 	}
 	c.roles = roles{center: ctx.Self(), procs: spawn("procs", newProcRecords(c.cfg)), msgs: spawn("msgs", newMsgRecords(c.cfg)),
 		registry: spawn("registry", newRegistry(c.cfg)), pubsub: spawn("pubsub", newPubSub(c.cfg))}
@@ -308,8 +321,8 @@ func (c *center) admit(ctx actor.Context, a *admission) {
 		}
 	}
 	s := &session{cfg: c.cfg, log: c.log, roles: c.roles, reactor: c.reactor, public: c.public, adm: a, id: id}
-	strategy := &supervision{log: c.log, self: ctx.Self(), fails: map[string]*failures{}}
-	pid, err := ctx.SpawnNamed(actor.PropsFromProducer(func() actor.Actor { return guarded{s} }, actor.WithSupervisor(strategy)),
+	// The session's own child is its pump.
+	pid, err := ctx.SpawnNamed(actor.PropsFromProducer(func() actor.Actor { return guarded{s} }, actor.WithSupervisor(newSupervision(c.log))),
 		fmt.Sprintf("%s%d-%d", sessionPrefix, id.Session, c.ids.take()))
 	if err != nil {
 		c.log.Error("a session can't be spawned", "session", id.Session, "error", err)

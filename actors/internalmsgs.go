@@ -83,6 +83,7 @@ type chunk struct {
 	session  uint64
 	from     *actor.PID
 	ops      []msgOp
+	next     int // op to be done next
 	replies  []socketWord
 	refusals []refusal
 }

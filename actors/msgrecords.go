@@ -164,13 +164,12 @@ func (m *msgRecords) attach(a *nodeAttach) (base, generation uint32, err *bhomev
 func (m *msgRecords) serve(c actor.Context, k *chunk) {
 	n := m.nodes[k.session]
 	now := monotonic()
-	for _, op := range k.ops {
+	for k.next < len(k.ops) {
+		op := k.ops[k.next]
+		k.next++ // first: if this one panics, the others are still to be done
 		switch {
 		case n == nil:
-			if !op.free {
-				k.refusals = append(k.refusals, refusal{wire.Socket(op.req.Socket), op.req.ID,
-					errorMsg(bhomev1.ErrorCode_ERROR_CODE_INVALID_INPUT, "invalid session.")})
-			}
+			k.refuse(op, errorMsg(bhomev1.ErrorCode_ERROR_CODE_INVALID_INPUT, "invalid session."))
 		case op.free:
 			if !n.pages.release(op.grant, now) {
 				m.lateFrees++
@@ -179,8 +178,30 @@ func (m *msgRecords) serve(c actor.Context, k *chunk) {
 			m.grant(c, n, op, now, &k.replies, &k.refusals)
 		}
 	}
-	k.ops = k.ops[:0]
+	k.ops, k.next = k.ops[:0], 0
 	c.Send(k.from, k)
+}
+
+// refuse answers an operation that grants nothing: the word, then the reason.
+func (k *chunk) refuse(op msgOp, why *bhomev1.ErrorMsg) {
+	if op.free || op.init {
+		return // the node waits for no answer, or its handshake runs out of time
+	}
+	w, err := wire.AllocReply{ID: op.req.ID}.Encode()
+	if err != nil {
+		return // ids come from words: they fit
+	}
+	k.replies = append(k.replies, socketWord{wire.Socket(op.req.Socket), w})
+	k.refusals = append(k.refusals, refusal{wire.Socket(op.req.Socket), op.req.ID, why})
+}
+
+// skipFailed refuses the operation at which the allocator failed, so that it can go on behind it.
+func (k *chunk) skipFailed() {
+	if len(k.ops) == 0 {
+		return
+	}
+	k.next = max(k.next, 1)
+	k.refuse(k.ops[k.next-1], errorMsg(bhomev1.ErrorCode_ERROR_CODE_INTERNAL, "the center failed at this request"))
 }
 
 // grant answers one request: blocks, a refusal, or nothing yet when a segment has to come first.

@@ -348,8 +348,8 @@ func (s *session) hungUp(c actor.Context, why error) {
 	case s.state == stateGone:
 	case s.dead:
 		s.end(c, "the process has died")
-	case s.state == stateClosing || s.state < stateInited:
-		s.end(c, "it has left")
+	case s.state == stateClosing || s.state < stateOnline && s.adm.hello.GetResume() == 0:
+		s.end(c, "it has left") // one that never came online has no routes: nobody else has anything of it
 	case !s.detach:
 		s.detach = true
 		// A process that dies closes its socket a moment before the kernel reports the death.

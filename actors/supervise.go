@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
-
-	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
 )
 
 const (
@@ -38,12 +36,15 @@ func (g guarded) Receive(c actor.Context) {
 	g.Actor.Receive(c)
 }
 
-// supervision is the center's: a session that panics ends, a role goes on with its records after a pause that grows.
-// Nothing is ever escalated: a center inside another program must not end it.
+// supervision is the center's, and its sessions': a session that panics ends, a role goes on with its records after a
+// pause that grows, and so does a pump. Nothing is ever escalated: a center inside another program must not end it.
 type supervision struct {
 	log   *slog.Logger
-	self  *actor.PID
 	fails map[string]*failures // by child
+}
+
+func newSupervision(log *slog.Logger) *supervision {
+	return &supervision{log: log, fails: map[string]*failures{}}
 }
 
 type failures struct {
@@ -51,21 +52,16 @@ type failures struct {
 	last  time.Time
 }
 
-// HandleFailure implements actor.SupervisorStrategy. It runs in the center's own context.
+// HandleFailure implements actor.SupervisorStrategy. It runs in the parent's own context.
 func (s *supervision) HandleFailure(system *actor.ActorSystem, sup actor.Supervisor, child *actor.PID, _ *actor.RestartStatistics, reason, message any) {
 	stack := ""
 	if p, ok := reason.(*panicked); ok {
 		reason, stack = p.reason, p.stack
 	}
-	// What the failed message was to give back must still come back.
+	// A chunk must come back to its session, without the operation that failed and with all others done.
 	if k, ok := message.(*chunk); ok {
-		for _, op := range k.ops {
-			if !op.free {
-				k.refusals = append(k.refusals, refusal{wireSocket(op.req.Socket), op.req.ID, errorMsg(bhomev1.ErrorCode_ERROR_CODE_INTERNAL, "the center failed at this request")})
-			}
-		}
-		k.ops = k.ops[:0]
-		system.Root.Send(k.from, k)
+		k.skipFailed()
+		system.Root.Send(child, k)
 	}
 	if isSession(child) {
 		s.log.Error("a session has failed and ends", "actor", child.Id, "reason", reason, "stack", stack)
@@ -78,7 +74,7 @@ func (s *supervision) HandleFailure(system *actor.ActorSystem, sup actor.Supervi
 		s.fails[child.Id] = f
 	}
 	f.last = time.Now()
-	s.log.Error("a role has failed and goes on with its records", "actor", child.Id, "reason", reason, "pause", f.pause, "stack", stack)
+	s.log.Error("an actor has failed and goes on", "actor", child.Id, "reason", reason, "pause", f.pause, "stack", stack)
 	time.AfterFunc(f.pause, func() { sup.RestartChildren(child) })
 	f.pause = min(2*f.pause, backoffMost)
 }
