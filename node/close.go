@@ -108,9 +108,21 @@ func (n *Node) teardown() {
 		o.w.WakeSpace()
 	}
 	n.wg.Wait()
+	n.life.Lock()
 	n.mu.Lock()
 	n.torn = true
+	pubs := make([]*topicPub, 0, len(n.pubs))
+	for _, tp := range n.pubs {
+		pubs = append(pubs, tp)
+	}
 	n.mu.Unlock()
+	n.life.Unlock()
+	for _, tp := range pubs { // from here on nobody sends
+		tp.mu.Lock()
+		tp.closed = true
+		tp.forget()
+		tp.mu.Unlock()
+	}
 	n.work.Wait()
 	n.mu.Lock()
 	held := len(n.heldOf()) > 0 || n.mag.loaned.Load() > 0
@@ -143,6 +155,13 @@ func (n *Node) teardown() {
 		}
 	}
 	n.reactor.Close()
+	n.mu.Lock()
+	links := n.oldLinks
+	n.oldLinks = nil
+	n.mu.Unlock()
+	for _, s := range links {
+		s.Close()
+	}
 	if !held {
 		n.mem.close()
 	}

@@ -417,6 +417,9 @@ func (lk *link) free() {
 	for _, h := range lk.halves {
 		lk.n.mem.freeLink(h)
 	}
-	lk.linkSeg.Close()
 	lk.publicSeg.Close()
+	// A publisher may be comparing route generations just now: the link segment stays mapped as long as the node.
+	lk.n.mu.Lock()
+	lk.n.oldLinks = append(lk.n.oldLinks, lk.linkSeg)
+	lk.n.mu.Unlock()
 }

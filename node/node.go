@@ -61,6 +61,8 @@ type Node struct {
 	endOnce sync.Once
 	err     error // why it ended; read after closing
 
+	life sync.RWMutex // held for reading while a request looks at the link segment
+
 	mu          sync.Mutex
 	peers       map[uint64]*peer
 	in          map[uint64]*inRoute
@@ -71,6 +73,7 @@ type Node struct {
 	clients     map[string]*serviceClient
 	sinks       map[uint64]queuedSink // by subscription number
 	closed      bool                  // Close was called
+	oldLinks    []*shmio.Segment      // of links that are over
 	torn        bool                  // no more background work
 	work        sync.WaitGroup        // of background; Add under mu while !torn
 }

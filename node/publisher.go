@@ -33,6 +33,7 @@ type topicPub struct {
 	routes atomic.Pointer[[]*outRoute] // copied on write under n.mu; pairs with send's load
 
 	mu      sync.Mutex // sends, in order
+	closed  bool       // the node is
 	adv     *bhomev1.Advertise
 	id      uint32
 	seq     uint64
@@ -251,6 +252,9 @@ func (p *Publisher) send(ctx context.Context, m message) error {
 	n := tp.n
 	tp.mu.Lock()
 	defer tp.unlock()
+	if tp.closed {
+		return fmt.Errorf("send on %q: %w", tp.topic, n.whyClosed())
+	}
 	// What the center told before now is adopted before this message goes: whoever's Subscribe has returned gets it.
 	if lk := n.link.Load(); lk != nil && !lk.current() {
 		if err := lk.adopt(ctx); err != nil {

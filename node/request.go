@@ -61,10 +61,7 @@ func (sc *serviceClient) removeRoute(o *outRoute) {
 // connect makes the center open routes to the providers, once per link.
 func (sc *serviceClient) connect(ctx context.Context) error {
 	if lk := sc.n.link.Load(); lk != nil && sc.connected.Load() == lk {
-		if lk.current() {
-			return nil
-		}
-		return lk.adopt(ctx)
+		return sc.adopt(ctx, lk)
 	}
 	if len(*sc.routes.Load()) > 0 && sc.n.link.Load() == nil {
 		return nil // no center now, but routes that go on
@@ -76,7 +73,7 @@ func (sc *serviceClient) connect(ctx context.Context) error {
 		return err
 	}
 	if sc.connected.Load() == lk {
-		return lk.adopt(ctx)
+		return sc.adopt(ctx, lk)
 	}
 	var r bhomev1.ConnectServiceReply
 	if err := lk.callInto(ctx, upBus, wire.SocketClient, bhomev1.MsgType_MSG_TYPE_CONNECT_SERVICE,
@@ -84,6 +81,20 @@ func (sc *serviceClient) connect(ctx context.Context) error {
 		return err
 	}
 	sc.connected.Store(lk)
+	return sc.adopt(ctx, lk)
+}
+
+// adopt waits until the routes that the center told of are there.
+func (sc *serviceClient) adopt(ctx context.Context, lk *link) error {
+	n := sc.n
+	n.life.RLock()
+	defer n.life.RUnlock()
+	if n.Err() != nil {
+		return n.whyClosed()
+	}
+	if lk.current() {
+		return nil
+	}
 	return lk.adopt(ctx)
 }
 

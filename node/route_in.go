@@ -28,10 +28,12 @@ type inRoute struct {
 	done   atomic.Bool
 	doneAt atomic.Int64 // when, ns; 0: not yet
 
-	mu     sync.Mutex
-	topics atomic.Pointer[map[uint32]string] // copied on write under mu; pairs with topic's load
-	last   atomic.Pointer[topicName]         // the topic of the message before
-	seqHi  atomic.Uint64                     // the publisher's sequence number, to extend the inline records' 32 bits
+	mu      sync.Mutex
+	freed   bool                              // the halves' memory may be gone
+	dropped uint64                            // by the sender, as it said last; once done
+	topics  atomic.Pointer[map[uint32]string] // copied on write under mu; pairs with topic's load
+	last    atomic.Pointer[topicName]         // the topic of the message before
+	seqHi   atomic.Uint64                     // the publisher's sequence number, to extend the inline records' 32 bits
 }
 
 type topicName struct {
@@ -103,6 +105,9 @@ func (r *inRoute) join(h *bhomev1.Half) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.freed {
+		return nil
+	}
 	if err := r.r.Join(mem, bell); err != nil {
 		return fmt.Errorf("route %#x from %q: %w", r.id, r.peer.name, err)
 	}
@@ -222,29 +227,44 @@ func (r *inRoute) end(gone bool) {
 	r.drained()
 }
 
-// drained finishes a route that has ended and is empty.
+// drained finishes a route that has ended and is empty. Until done the memory of both halves is there; after it, whoever
+// looks at them holds mu and finds freed unset.
 func (r *inRoute) drained() {
-	if !r.ending.Load() || r.r.Unread() > 0 || !r.r.PeerKnown() && !r.gone.Load() {
-		return
-	}
 	r.mu.Lock()
-	if !r.done.CompareAndSwap(false, true) {
-		r.mu.Unlock()
-		return
+	empty := r.ending.Load() && !r.done.Load() && r.r.Unread() == 0 && (r.r.PeerKnown() || r.gone.Load())
+	if empty {
+		r.dropped = r.r.Dropped()
+		r.doneAt.Store(time.Now().UnixNano())
+		r.done.Store(true)
 	}
-	r.doneAt.Store(time.Now().UnixNano())
 	r.mu.Unlock()
-	r.inbox.Remove(r.r)
-	r.sink.routeOver(r)
-	r.n.poke() // the housekeeper frees it once nothing is held
+	if empty {
+		r.inbox.Remove(r.r)
+		r.sink.routeOver(r)
+		r.n.poke() // the housekeeper frees it once nothing is held
+	}
+}
+
+// counts is what waits unread, and what the sender says to have dropped.
+func (r *inRoute) counts() (unread, dropped uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.done.Load() {
+		return 0, r.dropped
+	}
+	return r.r.UnreadMessages(), r.r.Dropped()
 }
 
 // abandon ends a route whose messages nobody wants any more: the subscription was closed.
 func (r *inRoute) abandon() {
 	r.ending.Store(true)
 	r.mu.Lock()
-	first := r.done.CompareAndSwap(false, true)
-	r.doneAt.CompareAndSwap(0, time.Now().UnixNano())
+	first := !r.done.Load()
+	if first {
+		r.dropped = r.r.Dropped()
+		r.doneAt.Store(time.Now().UnixNano())
+		r.done.Store(true)
+	}
 	r.mu.Unlock()
 	if first {
 		r.inbox.Remove(r.r)
@@ -257,6 +277,9 @@ func (r *inRoute) abandon() {
 func (r *inRoute) refuse() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.freed {
+		return
+	}
 	var rec shmio.Record
 	var m received
 	for {
@@ -319,7 +342,10 @@ func (n *Node) reap() (done bool) {
 	}
 	n.mu.Unlock()
 	for _, r := range over {
+		r.mu.Lock()
+		r.freed = true
 		r.r.Close()
+		r.mu.Unlock()
 		n.freeHalf(r.half)
 		n.forgetPeer(r.peer)
 	}

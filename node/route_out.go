@@ -159,7 +159,7 @@ func (o *outRoute) join(h *bhomev1.Half) error {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.over || o.w.Joined() {
+	if o.freed || o.w.Joined() {
 		return nil
 	}
 	if err := o.w.Join(mem, bell); err != nil {
@@ -289,6 +289,10 @@ func (o *outRoute) countDrop() { o.dropped.Add(1) }
 func (o *outRoute) end(peerGone bool) {
 	o.mu.Lock()
 	o.over = true
+	if o.freed {
+		o.mu.Unlock()
+		return
+	}
 	if peerGone {
 		o.w.ReclaimAll()
 	}
@@ -404,7 +408,9 @@ func (n *Node) reclaimRoutes() (done bool) {
 		o.mu.Unlock()
 		if free {
 			o.mu.Lock()
-			o.w.ReclaimAll()
+			if !o.freed {
+				o.w.ReclaimAll()
+			}
 			o.mu.Unlock()
 			o.free()
 		}

@@ -197,8 +197,16 @@ func (r *inRoute) awaitTopic(id uint32) (name string, ok bool) {
 func (r *inRoute) spoiled(err error) {
 	r.n.badWord("the queue of "+r.peer.name, err)
 	r.gone.Store(true)
-	r.done.Store(true)
-	r.sink.routeOver(r)
+	r.mu.Lock()
+	first := !r.done.Load()
+	if first {
+		r.doneAt.Store(time.Now().UnixNano())
+		r.done.Store(true)
+	}
+	r.mu.Unlock()
+	if first {
+		r.sink.routeOver(r)
+	}
 	r.n.background(func(context.Context) { r.n.cut(r.id, err) })
 }
 
@@ -242,8 +250,9 @@ func (s *Subscription) Stats() SubStats {
 	defer s.mu.Unlock()
 	st.Publishers, st.Dropped = len(s.routes), s.past
 	for _, r := range s.routes {
-		st.Unread += r.r.UnreadMessages()
-		st.Dropped += r.r.Dropped()
+		unread, dropped := r.counts()
+		st.Unread += unread
+		st.Dropped += dropped
 	}
 	return st
 }
@@ -303,7 +312,8 @@ func (s *Subscription) routeOver(r *inRoute) {
 	s.mu.Lock()
 	if s.routes[r.id] == r {
 		delete(s.routes, r.id)
-		s.past += r.r.Dropped()
+		_, dropped := r.counts()
+		s.past += dropped
 	}
 	s.mu.Unlock()
 }
