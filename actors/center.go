@@ -243,7 +243,7 @@ func (c *center) start(ctx actor.Context) {
 	c.acceptor = &acceptor{l: c.listener, root: ctx.ActorSystem().Root, center: ctx.Self(), log: c.log, done: make(chan struct{})}
 	go c.acceptor.run()
 	c.timer = scheduler.NewTimerScheduler(ctx).SendRepeatedly(time.Second, time.Second, ctx.Self(), &timerTick{})
-	c.log.Info("the center is ready", "bus", c.cfg.Bus, "socket", c.listener.Path(), "pid", unix.Getpid(),
+	c.log.Debug("the center is ready", "bus", c.cfg.Bus, "socket", c.listener.Path(), "pid", unix.Getpid(),
 		"bus_bytes", c.cfg.Limits.BusBytes, "node_bytes", c.cfg.Limits.NodeBytes, "max_message", c.cfg.Limits.MaxMessage)
 }
 

@@ -58,7 +58,7 @@ func TestDemo(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, r.stdout)
 		}
 	}
-	if strings.Contains(r.stdout, "FAULT") {
+	if strings.Contains(r.stdout, "\nFAULT ") {
 		t.Error(r.stdout)
 	}
 	if n := leftovers(t); n > before {
