@@ -46,6 +46,7 @@ func TestDemo(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes up to 30 s")
 	}
+	t.Setenv("TMPDIR", t.TempDir()) // others run demos, too
 	before := leftovers(t)
 	start := time.Now()
 	r := ctl(t, "", "demo")
