@@ -1,10 +1,12 @@
 package actors
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -27,6 +29,7 @@ type admission struct {
 	dataFD *shmio.FD
 	seg0FD *shmio.FD
 	bell   *shmio.Bell
+	taken  chan struct{} // closed by the center: what is in here is the session's from then on
 }
 
 func (a *admission) close() {
@@ -52,15 +55,37 @@ type (
 // acceptor accepts connections until its listener closes. Each gets a goroutine of its own: what a node passes can block
 // whoever receives or closes it.
 type acceptor struct {
-	l      *shmio.Listener
-	root   *actor.RootContext
-	center *actor.PID
-	log    *slog.Logger
-	done   chan struct{}
+	l        *shmio.Listener
+	root     *actor.RootContext
+	center   *actor.PID
+	log      *slog.Logger
+	ctx      context.Context // ends when the center stops
+	cancel   context.CancelFunc
+	greeters sync.WaitGroup // run, and one for each connection that isn't admitted yet
+	turning  chan struct{}  // a place for each that is being turned away
+}
+
+const (
+	turnAwayTimeout = time.Second
+	turnAwayMost    = 64
+)
+
+func newAcceptor(l *shmio.Listener, root *actor.RootContext, center *actor.PID, log *slog.Logger) *acceptor {
+	a := &acceptor{l: l, root: root, center: center, log: log, turning: make(chan struct{}, turnAwayMost)}
+	a.ctx, a.cancel = context.WithCancel(context.Background())
+	a.greeters.Go(a.run)
+	return a
+}
+
+// stop closes the listener and hangs up on whoever isn't admitted; nothing of it is left when it returns. The center
+// answers nobody meanwhile.
+func (a *acceptor) stop() {
+	_ = a.l.Close() // ends run
+	a.cancel()
+	a.greeters.Wait()
 }
 
 func (a *acceptor) run() {
-	defer close(a.done)
 	wait := time.Millisecond
 	for {
 		c, err := a.l.Accept()
@@ -69,28 +94,32 @@ func (a *acceptor) run() {
 		}
 		if err != nil { // out of descriptors, most likely: it passes when somebody leaves
 			a.log.Warn("can't accept a connection", "error", err)
-			<-time.After(wait)
+			select {
+			case <-time.After(wait):
+			case <-a.ctx.Done():
+			}
 			wait = min(2*wait, time.Second)
 			continue
 		}
 		wait = time.Millisecond
-		go a.greet(c)
+		a.greeters.Go(func() { a.greet(c) })
 	}
 }
 
 // greet hears a node's Hello and hands it to the center.
 func (a *acceptor) greet(c *shmio.Conn) {
+	defer context.AfterFunc(a.ctx, func() { _ = c.Close() })() // whatever it waits for then fails
 	cred := c.Peer()
 	k := &knocked{uid: cred.UID, letIn: make(chan *bhomev1.ErrorMsg, 1)}
 	a.root.Send(a.center, k)
 	select {
 	case refused := <-k.letIn:
 		if refused != nil {
-			a.refuse(c, cred, refused)
+			a.turnAway(c, cred, refused)
 			return
 		}
-	case <-time.After(helloTimeout):
-		_ = c.Close() // the center is gone or stuck: nobody can let it in
+	case <-a.ctx.Done():
+		_ = c.Close() // nobody can let it in
 		return
 	}
 	adm, err := a.admit(c)
@@ -103,7 +132,35 @@ func (a *acceptor) greet(c *shmio.Conn) {
 		a.refuse(c, cred, msg)
 		return
 	}
+	adm.taken = make(chan struct{})
 	a.root.Send(a.center, adm)
+	select {
+	case <-adm.taken:
+		return
+	case <-a.ctx.Done():
+	}
+	select {
+	case <-adm.taken:
+	default: // the center stopped before it came to us
+		adm.conn.close()
+		adm.close()
+	}
+}
+
+// turnAway refuses a connection of which nothing has been read. Its Hello is taken and thrown away: were it left in the
+// socket, the kernel would tell the node of a reset connection instead of the reason. What else it does isn't waited for,
+// nor are more than a few.
+func (a *acceptor) turnAway(c *shmio.Conn, cred shmio.Cred, why *bhomev1.ErrorMsg) {
+	select {
+	case a.turning <- struct{}{}:
+		if c.SetReceiveDeadline(time.Now().Add(turnAwayTimeout)) == nil {
+			_, fds, _ := c.Receive(make([]byte, wire.MaxFrame)) // it is refused whatever it says
+			closeFDs(fds)
+		}
+		<-a.turning
+	default:
+	}
+	a.refuse(c, cred, why)
 }
 
 func (a *acceptor) refuse(c *shmio.Conn, cred shmio.Cred, why *bhomev1.ErrorMsg) {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -119,6 +120,9 @@ type center struct {
 	timer    scheduler.CancelFunc
 	ticks    uint64
 	queries  *atomic.Int64 // goroutines that answer; pairs with their end
+	stopping bool
+	// What goroutines of the center's, of sessions and of MsgRecords still have to do when their actors have ended.
+	background *sync.WaitGroup
 }
 
 // admitted is what the center remembers of a session.
@@ -188,11 +192,13 @@ func (c *center) Receive(ctx actor.Context) {
 	}()
 	switch m := ctx.Message().(type) {
 	case *actor.Stopping:
-		c.stopping()
+		c.stop()
 	case *actor.Stopped:
 		c.stopped()
 	case *actor.Terminated:
 		c.terminated(ctx, m.Who)
+	case *sessionEnded:
+		c.ended(ctx, m.pid)
 	case *timerTick:
 		c.onTick(ctx)
 	case *knocked:
@@ -229,7 +235,7 @@ func (c *center) start(ctx actor.Context) {
 	c.started = time.Now()
 	c.sessions, c.perUID = map[uint64]*admitted{}, map[uint32]int{}
 	c.watchers, c.handlers = map[string]*actor.PID{}, map[uint32]*actor.PID{}
-	c.ids, c.queries = newSessionIDs(c.started), new(atomic.Int64)
+	c.ids, c.queries, c.background = newSessionIDs(c.started), new(atomic.Int64), new(sync.WaitGroup)
 	spawn := func(name string, a actor.Actor) *actor.PID {
 		// The same record keeper again after a failure: it is the message that was bad.
 		pid, err := ctx.SpawnNamed(actor.PropsFromProducer(func() actor.Actor { return guarded{a} }), name)
@@ -238,17 +244,19 @@ func (c *center) start(ctx actor.Context) {
 		}
 		return pid
 	}
-	c.roles = roles{center: ctx.Self(), procs: spawn("procs", newProcRecords(c.cfg)), msgs: spawn("msgs", newMsgRecords(c.cfg)),
+	msgs := newMsgRecords(c.cfg)
+	msgs.background = c.background
+	c.roles = roles{center: ctx.Self(), procs: spawn("procs", newProcRecords(c.cfg)), msgs: spawn("msgs", msgs),
 		registry: spawn("registry", newRegistry(c.cfg)), pubsub: spawn("pubsub", newPubSub(c.cfg))}
-	c.acceptor = &acceptor{l: c.listener, root: ctx.ActorSystem().Root, center: ctx.Self(), log: c.log, done: make(chan struct{})}
-	go c.acceptor.run()
+	c.acceptor = newAcceptor(c.listener, ctx.ActorSystem().Root, ctx.Self(), c.log)
 	c.timer = scheduler.NewTimerScheduler(ctx).SendRepeatedly(time.Second, time.Second, ctx.Self(), &timerTick{})
 	c.log.Debug("the center is ready", "bus", c.cfg.Bus, "socket", c.listener.Path(), "pid", unix.Getpid(),
 		"bus_bytes", c.cfg.Limits.BusBytes, "node_bytes", c.cfg.Limits.NodeBytes, "max_message", c.cfg.Limits.MaxMessage)
 }
 
-// stopping ends what brings in more; the children stop after it.
-func (c *center) stopping() {
+// stop ends what brings in more; the children stop after it. Messages still come until they have.
+func (c *center) stop() {
+	c.stopping = true
 	defer func() {
 		if p := recover(); p != nil { // a panic in Stopping would revive the actor
 			c.log.Error("stopping the center failed", "panic", p)
@@ -258,8 +266,7 @@ func (c *center) stopping() {
 		c.timer()
 	}
 	if c.acceptor != nil {
-		_ = c.listener.Close() // ends the acceptor
-		<-c.acceptor.done
+		c.acceptor.stop()
 	}
 }
 
@@ -270,8 +277,8 @@ func (c *center) stopped() {
 			c.log.Error("closing the center failed", "panic", p)
 		}
 	}()
-	for c.queries != nil && c.queries.Load() > 0 {
-		<-time.After(time.Millisecond) // answers whose actors are gone fail at once
+	if c.background != nil {
+		c.background.Wait() // answers whose actors are gone fail at once
 	}
 	c.closeAll()
 	c.log.Info("the center has stopped", "bus", c.cfg.Bus)
@@ -280,6 +287,9 @@ func (c *center) stopped() {
 // letIn says whether one more connection of a uid may be heard.
 func (c *center) letIn(uid uint32) *bhomev1.ErrorMsg {
 	l := c.cfg.Limits
+	if c.stopping {
+		return errorMsg(bhomev1.ErrorCode_ERROR_CODE_CLOSED, "the center is stopping")
+	}
 	if n := c.perUID[uid]; n >= l.SessionsPerUID {
 		c.public.Counter(7).Add(1)
 		return tooMany("sessions_per_uid", fmt.Sprintf("uid %d", uid), n, l.SessionsPerUID)
@@ -302,6 +312,10 @@ func (c *center) leave(uid uint32) {
 
 // admit gives a node its session.
 func (c *center) admit(ctx actor.Context, a *admission) {
+	if c.stopping {
+		return // the acceptor has closed it
+	}
+	close(a.taken)
 	c.knocking--
 	id := Identity{PID: a.cred.PID, UID: a.cred.UID, GID: a.cred.GID, ProcIndex: -1, Since: time.Now()}
 	if r := a.hello.GetResume(); r != 0 {
@@ -320,14 +334,14 @@ func (c *center) admit(ctx actor.Context, a *admission) {
 			id.Session = c.ids.take()
 		}
 	}
-	s := &session{cfg: c.cfg, log: c.log, roles: c.roles, reactor: c.reactor, public: c.public, adm: a, id: id}
+	s := &session{cfg: c.cfg, log: c.log, roles: c.roles, reactor: c.reactor, public: c.public, adm: a, id: id, background: c.background}
 	// The session's own child is its pump.
 	pid, err := ctx.SpawnNamed(actor.PropsFromProducer(func() actor.Actor { return guarded{s} }, actor.WithSupervisor(newSupervision(c.log))),
 		fmt.Sprintf("%s%d-%d", sessionPrefix, id.Session, c.ids.take()))
 	if err != nil {
 		c.log.Error("a session can't be spawned", "session", id.Session, "error", err)
-		refuseConn(a.conn.c, errorMsg(bhomev1.ErrorCode_ERROR_CODE_INTERNAL, "the center can't make a session: %v", err))
-		a.close()
+		why := errorMsg(bhomev1.ErrorCode_ERROR_CODE_INTERNAL, "the center can't make a session: %v", err)
+		c.background.Go(func() { refuseConn(a.conn.c, why); a.close() })
 		c.knocking++
 		c.leave(a.cred.UID)
 		return
@@ -392,13 +406,25 @@ func (c *center) release(ctx actor.Context, id Identity, reason string) {
 	}
 }
 
-// terminated hears of children that ended; a session that failed said nothing of it itself.
-func (c *center) terminated(ctx actor.Context, who *actor.PID) {
+// sessionEnded says that a session's actor is no more.
+type sessionEnded struct{ pid *actor.PID }
+
+// ended hears of a session that has ended without a word, as one that failed does.
+func (c *center) ended(ctx actor.Context, pid *actor.PID) {
 	for _, a := range c.sessions {
-		if a.pid.Id == who.Id {
+		if a.pid.Id == pid.Id {
 			c.gone(ctx, &sessionGone{id: a.id, reason: "its session has ended"})
 			return
 		}
+	}
+}
+
+// terminated hears of actors that ended: our children, and those that want to hear of nodes.
+func (c *center) terminated(ctx actor.Context, who *actor.PID) {
+	if isSession(who) {
+		// The framework's word has overtaken what the session itself may have said of its end.
+		ctx.Send(ctx.Self(), &sessionEnded{who})
+		return
 	}
 	delete(c.watchers, who.Id)
 	for t, h := range c.handlers {

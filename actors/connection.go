@@ -112,6 +112,7 @@ func (k *connection) queue() {
 		case f := <-k.in:
 			if q = append(q, f); len(q) > maxQueued {
 				k.deliver(&socketFault{fmt.Errorf("%d frames wait for the node to read its socket", len(q))})
+				k.close() // nobody takes frames from here on: the session must not wait for that
 				return
 			}
 		case out <- first:

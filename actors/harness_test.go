@@ -117,7 +117,19 @@ func (b *testBus) sessionPID(session uint64) *actor.PID {
 	return nil
 }
 
-// ask asks the center one of the public questions.
+// childrenOf are an actor's living children.
+func (b *testBus) childrenOf(pid *actor.PID) (children []*actor.PID) {
+	for _, m := range b.system.ProcessRegistry.LocalPIDs.LocalPIDs {
+		for _, id := range m.Keys() {
+			if rest, ok := strings.CutPrefix(id, pid.Id+"/"); ok && !strings.Contains(rest, "/") {
+				children = append(children, actor.NewPID(pid.Address, id))
+			}
+		}
+	}
+	return children
+}
+
+// askCenter asks the center one of the public questions.
 func askCenter[R any](b *testBus, q any) R {
 	b.t.Helper()
 	r, err := b.system.Root.RequestFuture(b.pid, q, patience).Result()

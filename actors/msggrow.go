@@ -110,11 +110,11 @@ func (m *msgRecords) release(session uint64, reason string) {
 	m.uncharge(n, total)
 	segs := n.pages.segs
 	// The last reference to a gigabyte takes long to let go of: not in the actor.
-	go func() {
+	m.background.Go(func() {
 		for _, d := range segs {
 			closeSegment(d.seg)
 		}
-	}()
+	})
 }
 
 // adoptGrants records what a node that attached again holds: its word is the sole truth, as far as it can be true.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -29,6 +30,7 @@ type msgRecords struct {
 	uids  map[uint32]uint64 // segment bytes per uid
 	bus   uint64            // segment bytes
 
+	background         *sync.WaitGroup // mappings being closed
 	lateFrees, refused uint64
 	sweepAt            uint64 // session where the sweep goes on
 }
@@ -54,7 +56,7 @@ type growth struct {
 }
 
 func newMsgRecords(cfg Config) *msgRecords {
-	return &msgRecords{cfg: cfg, log: cfg.Logger, nodes: map[uint64]*nodeRecord{}, uids: map[uint32]uint64{}}
+	return &msgRecords{cfg: cfg, log: cfg.Logger, nodes: map[uint64]*nodeRecord{}, uids: map[uint32]uint64{}, background: new(sync.WaitGroup)}
 }
 
 func monotonic() int64 { return int64(shmio.CoarseNow()) }

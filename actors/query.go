@@ -97,10 +97,10 @@ func (c *center) answer(ctx actor.Context, f func(in *inspector)) {
 	in := c.inspector(ctx)
 	count := c.queries
 	count.Add(1)
-	go func() {
+	c.background.Go(func() {
 		defer count.Add(-1)
 		f(in)
-	}()
+	})
 }
 
 func (c *center) answerTo(ctx actor.Context, to *actor.PID, f func(in *inspector) any) {

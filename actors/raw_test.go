@@ -156,13 +156,14 @@ func (r *rawNode) refusal() *bhomev1.ErrorMsg {
 	return m.GetErrmsg()
 }
 
-func newRawBell(t testing.TB) (write *shmio.FD) {
-	t.Helper()
+// bell is the writing end of a bell on which nobody sleeps.
+func (r *rawNode) bell() *shmio.FD {
+	r.t.Helper()
 	rd, wr, err := shmio.NewBell()
 	if err != nil {
-		t.Fatal(err)
+		r.t.Fatal(err)
 	}
-	t.Cleanup(func() { closeFDs([]*shmio.FD{rd, wr}) })
+	r.toClose = append(r.toClose, func() { closeFDs([]*shmio.FD{rd, wr}) })
 	return wr
 }
 
@@ -171,7 +172,7 @@ func (b *testBus) attachRaw(name string) *rawNode {
 	b.t.Helper()
 	r, h := rawHello(b.t, name)
 	r.dial(b.socket)
-	r.send(bhomev1.MsgType_MSG_TYPE_HELLO, h, r.seg0.FD(), r.data.FD(), newRawBell(b.t))
+	r.send(bhomev1.MsgType_MSG_TYPE_HELLO, h, r.seg0.FD(), r.data.FD(), r.bell())
 	head, body, fds, err := r.receive()
 	if err != nil || head.GetType() != uint32(bhomev1.MsgType_MSG_TYPE_WELCOME) || len(fds) != 4 {
 		b.t.Fatalf("no Welcome: %v %v %q", err, head, body)

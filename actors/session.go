@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -45,20 +46,22 @@ type roles struct {
 
 // session is one node: its link, its state, and the only writer of the center's half of the link.
 type session struct {
-	cfg     Config
-	log     *slog.Logger
-	roles   roles
-	reactor *shmio.Reactor
-	public  *shmio.Segment
-	adm     *admission
-	id      Identity
-	state   sessionState
-	inspect bool
-	offline bool // unresponsive
-	busy    bool // the center has been told that we want every tick
-	detach  bool // it lives, but its socket is gone
-	dead    bool
-	since   time.Time
+	cfg       Config
+	log       *slog.Logger
+	roles     roles
+	reactor   *shmio.Reactor
+	public    *shmio.Segment
+	adm       *admission
+	id        Identity
+	state     sessionState
+	inspect   bool
+	offline   bool // unresponsive
+	busy      bool // the center has been told that we want every tick
+	reported  bool // of a node that attached again: its report is complete
+	initWaits bool // NodeInit came before that
+	detach    bool // it lives, but its socket is gone
+	dead      bool
+	since     time.Time
 
 	conn     *connection
 	link     *shmio.Segment
@@ -90,6 +93,7 @@ type session struct {
 	routeGen uint64
 
 	closeLater func() // set by cleanup: what the pump's goroutine uses until it has ended
+	background *sync.WaitGroup
 }
 
 // bellTarget is what the reactor's goroutine and the session's actor share: one flag.
@@ -184,7 +188,7 @@ func (s *session) Receive(c actor.Context) {
 		s.cleanup()
 	case *actor.Stopped:
 		if s.closeLater != nil {
-			go s.closeLater() // the last reference to a big segment takes long to let go of
+			s.background.Go(s.closeLater) // the last reference to a big segment takes long to let go of
 		}
 	default:
 		s.onRouteMessage(c, m)
@@ -327,7 +331,9 @@ func (s *session) welcome(c actor.Context, m *nodeAttached) error {
 func (s *session) refuse(c actor.Context, why *bhomev1.ErrorMsg) {
 	s.log.Warn("a node is refused", "session", s.id.Session, "pid", s.id.PID, "uid", s.id.UID, "name", s.name(),
 		"reason", why.GetMessage(), "limit", why.GetLimit(), "whose", why.GetWhose(), "in_use", why.GetInUse(), "max", why.GetMax())
-	go refuseConn(s.conn.c, why)
+	conn := s.conn
+	s.conn = nil // or the end would hang up before the reason is out
+	s.background.Go(func() { refuseConn(conn.c, why); conn.close() })
 	s.end(c, "refused")
 }
 
@@ -401,7 +407,10 @@ func (s *session) cleanup() {
 			s.log.Error("cleaning up a session failed", "session", s.id.Session, "panic", p)
 		}
 	}()
-	s.conn.close()
+	s.state = stateGone // messages still come until the pump has ended
+	if s.conn != nil {
+		s.conn.close()
+	}
 	if s.backstop != nil {
 		s.backstop()
 	}

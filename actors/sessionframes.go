@@ -301,7 +301,7 @@ func (s *session) onSegmentDrop(c actor.Context, m *bhomev1.SegmentDrop) {
 
 // onReport takes what a node that attached again holds.
 func (s *session) onReport(c actor.Context, m *bhomev1.Report) {
-	if s.adm.hello.GetResume() == 0 || s.state >= stateInited {
+	if s.adm.hello.GetResume() == 0 || s.state >= stateInited || s.reported {
 		s.fault("Report", fmt.Errorf("%w: nothing was resumed", wire.ErrBadFrame))
 		return
 	}
@@ -310,5 +310,14 @@ func (s *session) onReport(c actor.Context, m *bhomev1.Report) {
 	}
 	for _, r := range m.GetRoutes() {
 		s.onReportedRoute(c, r)
+	}
+	if m.GetEnd() {
+		s.reported = true
+		if s.initWaits {
+			s.initWaits = false
+			s.state = stateInited
+			s.op(msgOp{init: true})
+			s.sendChunk(c)
+		}
 	}
 }

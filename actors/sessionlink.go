@@ -175,6 +175,10 @@ func (s *session) onWord(c actor.Context, queue int, w wire.Word) {
 		if s.state != stateWelcomed {
 			return // a known session is ignored
 		}
+		if s.adm.hello.GetResume() != 0 && !s.reported {
+			s.initWaits = true // the socket brings what the node holds, and must be heard out first
+			return
+		}
 		s.state = stateInited
 		s.op(msgOp{init: true})
 	case wire.CmdAllocRequest0, wire.CmdAllocBatch:

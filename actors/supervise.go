@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/bhome-bus/bhome/shmio/pump"
 )
 
 const (
@@ -57,6 +59,9 @@ func (s *supervision) HandleFailure(system *actor.ActorSystem, sup actor.Supervi
 	stack := ""
 	if p, ok := reason.(*panicked); ok {
 		reason, stack = p.reason, p.stack
+	}
+	if p, ok := reason.(*pump.Failure); ok {
+		stack = string(p.Stack)
 	}
 	// A chunk must come back to its session, without the operation that failed and with all others done.
 	if k, ok := message.(*chunk); ok {

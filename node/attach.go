@@ -297,7 +297,8 @@ func (lk *link) handshake(ctx context.Context) error {
 // procInit sends ProcInit in the block of NodeInitReply, as the seed does.
 func (lk *link) procInit(ctx context.Context, b *block) (*bhomev1.ProcInitReply, error) {
 	n := lk.n
-	raw, err := proto.Marshal(&bhomev1.ProcInit{Inspect: n.cfg.Inspect, Pooled: n.cfg.Pooled})
+	// Who attaches again keeps the name that the pool gave.
+	raw, err := proto.Marshal(&bhomev1.ProcInit{Inspect: n.cfg.Inspect, Pooled: n.cfg.Pooled && n.Name() == n.cfg.Name})
 	if err != nil {
 		return nil, fmt.Errorf("proc init: %w", err)
 	}
