@@ -119,7 +119,7 @@ type sessionRoute struct {
 	half     *bhomev1.Half // nil until told
 	sentBase uint64        // at the last sample
 	rate     float64
-	warned   map[uint64]bool // sequence numbers held long, told once
+	warned   bool // something is held long on it: told once
 }
 
 type givenTo struct {

@@ -389,22 +389,19 @@ func (s *session) sample() {
 			continue
 		}
 		// An error was told by the look before.
-		_, _ = shmio.ScanOut(mem, func(seq uint64, w wire.Word) { s.warnHeld(r, seq, w, now) })
+		_, _ = shmio.ScanOut(mem, func(_ uint64, w wire.Word) { s.warnHeld(r, w, now) })
 	}
 }
 
-func (s *session) warnHeld(r *sessionRoute, seq uint64, w wire.Word, now uint64) {
-	if r.warned[seq] || len(r.warned) > 1000 {
+func (s *session) warnHeld(r *sessionRoute, w wire.Word, now uint64) {
+	if r.warned {
 		return
 	}
 	b, err := s.space.Block(w)
 	if err != nil || b.Header.Stamp > now || time.Duration(now-b.Header.Stamp) < longHeld {
 		return
 	}
-	if r.warned == nil {
-		r.warned = map[uint64]bool{}
-	}
-	r.warned[seq] = true
+	r.warned = true
 	topic := ""
 	for _, t := range r.open.GetTopics() {
 		if t.GetId() == b.Header.Topic {

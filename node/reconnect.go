@@ -22,6 +22,9 @@ const (
 func (n *Node) keepLink() {
 	for {
 		lk := n.link.Load()
+		if lk == nil { // Close came first
+			return
+		}
 		select {
 		case <-lk.dead:
 		case <-n.ctx.Done():

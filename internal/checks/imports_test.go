@@ -98,10 +98,10 @@ func wireIsPure(f file) []string {
 	return wrong
 }
 
-// protoactorWhereItBelongs: a node without a center stays small; what joins rings and mailboxes is the pump. Tests
-// count: they'd pull it in for everybody who tests.
+// protoactorWhereItBelongs: a node without a center stays small; what joins rings and mailboxes is the pump. The tests of
+// node need a center and may start one; others' tests count.
 func protoactorWhereItBelongs(f file) []string {
-	if belowAny(f.dir(), "shmio/pump", "actors", "cmd", "integration", "examples") {
+	if f.test() && below(f.dir(), "node") || belowAny(f.dir(), "shmio/pump", "actors", "cmd", "integration", "examples") {
 		return nil
 	}
 	var wrong []string
