@@ -60,7 +60,7 @@ func TestRules(t *testing.T) {
 
 		{"the pump uses protoactor", protoactorWhereItBelongs, "shmio/pump/x.go", imp(protoactor + "/actor"), 0},
 		{"shmio uses protoactor", protoactorWhereItBelongs, "shmio/x.go", imp(protoactor + "/actor"), 1},
-		{"node's test uses protoactor", protoactorWhereItBelongs, "node/x_test.go", imp(protoactor + "/actor"), 1},
+		{"wire's test uses protoactor", protoactorWhereItBelongs, "wire/x_test.go", imp(protoactor + "/actor"), 1},
 
 		{"an integration test uses protoactor", protoactorWhereItBelongs, "integration/x_test.go", imp(protoactor + "/actor"), 0},
 
