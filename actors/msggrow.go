@@ -161,27 +161,29 @@ func (m *msgRecords) sweep(c actor.Context, t *tick) {
 			m.release(n.session, "its end was missed")
 			continue
 		}
-		if g := n.growing; g != nil && t.now-g.since > int64(waitForGrowth) {
+		if g := n.growing; g != nil && len(g.waiting) > 0 && t.now-g.since > int64(waitForGrowth) {
 			m.giveUpGrowth(c, n)
 		}
 		m.dropEmpty(c, n, t.now)
 	}
 }
 
+// giveUpGrowth refuses what waits for a segment. The segment itself may still come: its place stays reserved.
 func (m *msgRecords) giveUpGrowth(c actor.Context, n *nodeRecord) {
 	g := n.growing
-	n.growing = nil
-	n.pages.unreserve(g.place.base, g.size)
-	m.uncharge(n, g.size)
 	late := &lateReplies{}
 	m.refuseAll(n, g, errorMsg(bhomev1.ErrorCode_ERROR_CODE_NO_MEMORY, "the node has not made the segment of %d bytes it was asked for", g.size), late)
+	g.waiting = nil
 	c.Send(n.pid, late)
 }
 
 // dropEmpty asks a node to let a segment go that has been empty for a while; never its first.
 func (m *msgRecords) dropEmpty(c actor.Context, n *nodeRecord, now int64) {
 	n.pages.releaseIdleRuns(now)
-	for _, d := range n.pages.segs[1:] {
+	for i, d := range n.pages.segs {
+		if i == 0 {
+			continue
+		}
 		if d.used == 0 && !d.dropping && d.emptySince == 0 {
 			d.emptySince = now
 		}
@@ -209,7 +211,7 @@ func (m *msgRecords) page(q *msgPage) *msgPageR {
 			at += uint64(n.pages.blocks)
 			continue
 		}
-		slices.SortFunc(n.pages.segs[1:], func(a, b *dataSegment) int { return cmp.Compare(a.base, b.base) })
+		slices.SortFunc(n.pages.segs[min(1, len(n.pages.segs)):], func(a, b *dataSegment) int { return cmp.Compare(a.base, b.base) })
 		n.pages.each(func(d *dataSegment, place uint32, class uint8, rec grantRec) bool {
 			at++
 			if at <= q.offset {

@@ -259,6 +259,9 @@ func (m *msgRecords) grow(c actor.Context, n *nodeRecord, op msgOp, now int64) *
 		if len(g.waiting) >= maxWaiting {
 			return &bhomev1.ErrorMsg{Code: bhomev1.ErrorCode_ERROR_CODE_TOO_MANY, Limit: "waiting requests", Whose: n.name, InUse: maxWaiting, Max: maxWaiting}
 		}
+		if len(g.waiting) == 0 {
+			g.since = now
+		}
 		g.waiting = append(g.waiting, op)
 		return nil
 	}

@@ -37,6 +37,7 @@ const (
 	pendingFor   = 60 * time.Second
 	maxFaults    = 10000
 	eofAfterDead = 50 * time.Millisecond
+	dropGrace    = 2 * time.Second // a dropped segment stays mapped: its last frame is being copied
 )
 
 // roles are the actors that a session talks to.
@@ -82,11 +83,12 @@ type session struct {
 
 	control map[uint32]*nodeSegment // by number
 	data    map[segmentPlace]*nodeSegment
+	wanted  map[segmentPlace]uint64 // data segments that the node was asked for: their size
 	routes  map[routeEnd]*sessionRoute
 	early   map[routeEnd]earlyHalf // halves of routes that we haven't been told of yet
 	given   map[uint64]*givenTo    // by peer session: what our node has got of it
 
-	dropped  []*nodeSegment // data segments that the node let go, until the pump has ended
+	dropped  []*nodeSegment // data segments that the node let go, for dropGrace
 	heard    int64          // when the node last said something, ns
 	faults   uint64
 	faultLog map[string]bool
@@ -102,9 +104,10 @@ type bellTarget struct {
 }
 
 type nodeSegment struct {
-	seg *shmio.Segment
-	fd  *shmio.FD
-	ref *bhomev1.SegmentRef
+	seg     *shmio.Segment
+	fd      *shmio.FD
+	ref     *bhomev1.SegmentRef
+	dropped int64 // when the node let it go
 }
 
 // routeEnd names one end of a route: a process may have both.
@@ -117,6 +120,8 @@ type sessionRoute struct {
 	open     *bhomev1.RouteOpen
 	peer     *actor.PID
 	half     *bhomev1.Half // nil until told
+	told     bool          // the peer knows half, or did
+	closing  bool          // the node has closed it: its second word on that is not passed on
 	sentBase uint64        // at the last sample
 	rate     float64
 	warned   bool // something is held long on it: told once
@@ -175,6 +180,10 @@ func (s *session) Receive(c actor.Context) {
 	case *displace:
 		s.displaced(c, m)
 	case *wantSegment:
+		if s.state == stateGone {
+			return
+		}
+		s.wanted[m.place] = m.size
 		s.conn.send(outFrame{typ: bhomev1.MsgType_MSG_TYPE_SEGMENT_WANTED, body: &bhomev1.SegmentWanted{
 			Size: m.size, Base: m.place.base, Generation: m.place.generation}})
 	case *dropSegment:
@@ -206,7 +215,7 @@ func (s *session) start(c actor.Context) {
 	s.since = time.Now()
 	s.heard = monotonic()
 	s.conn = s.adm.conn
-	s.control, s.data = map[uint32]*nodeSegment{}, map[segmentPlace]*nodeSegment{}
+	s.control, s.data, s.wanted = map[uint32]*nodeSegment{}, map[segmentPlace]*nodeSegment{}, map[segmentPlace]uint64{}
 	s.routes, s.given, s.faultLog = map[routeEnd]*sessionRoute{}, map[uint64]*givenTo{}, map[string]bool{}
 	s.early = map[routeEnd]earlyHalf{}
 	s.space, s.inbox, s.bell = shmio.NewSpace(), shmio.NewInbox(s.cfg.Wait), &bellTarget{}
@@ -378,6 +387,9 @@ func (s *session) outlived(c actor.Context, why error) {
 // died hears of the process's death. What it said before is on the socket: the end of that comes first, or soon.
 func (s *session) died(c actor.Context) {
 	s.dead = true
+	if s.state == stateGone {
+		return
+	}
 	if s.detach || s.state < stateWelcomed || s.conn.closed.Load() {
 		s.end(c, "the process has died")
 		return
@@ -450,6 +462,7 @@ func (s *session) tellState(c actor.Context) {
 func (s *session) onTick(c actor.Context, now int64) {
 	s.expirePending(now)
 	s.dropEarly(now)
+	s.closeDropped(now)
 	s.sendChunk(c)
 	s.flush()
 	s.sample()

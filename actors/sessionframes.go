@@ -2,6 +2,7 @@ package actors
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -237,8 +238,11 @@ func (s *session) onSegmentAdd(c actor.Context, m *bhomev1.SegmentAdd, f *socket
 	ref := m.GetSegment()
 	kind := shmio.Kind(ref.GetKind())
 	place := segmentPlace{ref.GetBase(), ref.GetGeneration()}
-	add := &segmentAdd{session: s.id.Session, seg: f.seg2, kind: kind, size: m.GetSize(), number: ref.GetNumber(), place: place, refused: m.GetErrmsg(), report: s.state < stateInited}
+	add := &segmentAdd{session: s.id.Session, seg: f.seg2, kind: kind, size: m.GetSize(), number: ref.GetNumber(), place: place, refused: m.GetErrmsg(),
+		report: s.adm.hello.GetResume() != 0 && !s.reported && s.state < stateInited}
+	wanted, asked := s.wanted[place]
 	if m.GetErrmsg() != nil {
+		delete(s.wanted, place)
 		c.Send(s.roles.msgs, add)
 		return
 	}
@@ -253,9 +257,24 @@ func (s *session) onSegmentAdd(c actor.Context, m *bhomev1.SegmentAdd, f *socket
 		c.Send(s.roles.msgs, add)
 		return
 	}
-	if err := s.space.Add(f.seg); err != nil {
+	// Peers map what they are told of: they are told of nothing that the center hasn't asked for.
+	var err error
+	switch {
+	case add.report && len(s.data) >= s.cfg.Limits.SegmentsPerNode:
+		err = fmt.Errorf("%d data segments are reported already", len(s.data))
+	case !add.report && (!asked || wanted != m.GetSize()):
+		err = fmt.Errorf("%w: a data segment of %d bytes at %#x was not asked for", wire.ErrBadFrame, m.GetSize(), ref.GetBase())
+	default:
+		err = s.space.Add(f.seg)
+	}
+	delete(s.wanted, place)
+	if err != nil {
 		s.fault("SegmentAdd", err)
 		f.close()
+		if asked {
+			c.Send(s.roles.msgs, &segmentAdd{session: s.id.Session, kind: kind, place: place,
+				refused: errorMsg(bhomev1.ErrorCode_ERROR_CODE_INVALID_INPUT, "the node's segment is not what was asked for: %v", err)})
+		}
 		return
 	}
 	s.data[place] = n
@@ -295,8 +314,24 @@ func (s *session) onSegmentDrop(c actor.Context, m *bhomev1.SegmentDrop) {
 		c.Send(peer, &peerSegments{peerSession: s.id.Session, dropped: []*bhomev1.SegmentRef{n.ref}})
 	}
 	c.Send(s.roles.msgs, &segmentGone{session: s.id.Session, kind: shmio.KindData, place: place})
-	// The pump may be reading a frame in it: it goes with the session. Dropped segments are empty, so no page of it stays.
+	// The pump may be copying a frame from it just now.
+	n.dropped = monotonic()
 	s.dropped = append(s.dropped, n)
+}
+
+// closeDropped lets go of the segments that nobody can be reading any more: their memory is the machine's again only
+// then. A pump that is stopped in the middle of a copy for longer than that loses its link.
+func (s *session) closeDropped(now int64) {
+	s.dropped = slices.DeleteFunc(s.dropped, func(n *nodeSegment) bool {
+		if now-n.dropped < int64(dropGrace) {
+			return false
+		}
+		s.background.Go(func() {
+			closeSegment(n.seg)
+			closeFDs([]*shmio.FD{n.fd})
+		})
+		return true
+	})
 }
 
 // onReport takes what a node that attached again holds.

@@ -29,7 +29,9 @@ func (s *session) onRouteMessage(c actor.Context, msg any) {
 	case *peerSegments:
 		s.peerSegments(m)
 	case *adoptRoute:
-		s.routes[routeEnd{m.open.GetRoute(), m.open.GetRole()}].peer = m.peer
+		if r := s.routes[routeEnd{m.open.GetRoute(), m.open.GetRole()}]; r != nil {
+			r.peer = m.peer
+		}
 	case *describe:
 		c.Respond(s.describe())
 	case *scanHeads:
@@ -108,6 +110,11 @@ func (s *session) onRouteHalf(c actor.Context, m *bhomev1.RouteHalf, bell *shmio
 		closeFDs([]*shmio.FD{bell})
 		return
 	}
+	if r.told || r.peer == nil { // else a node could flood its peer's socket
+		s.fault("RouteHalf", fmt.Errorf("route %#x: the half has been told", m.GetRoute()))
+		closeFDs([]*shmio.FD{bell})
+		return
+	}
 	seg := s.control[m.GetHalf().GetSegment()]
 	spec := routeSpec(r.open)
 	size := spec.WriterSize()
@@ -125,7 +132,7 @@ func (s *session) onRouteHalf(c actor.Context, m *bhomev1.RouteHalf, bell *shmio
 		closeFDs([]*shmio.FD{bell})
 		return
 	}
-	r.half = m.GetHalf()
+	r.half, r.told = m.GetHalf(), true
 	msg := &peerHalf{route: m.GetRoute(), role: other, peerSession: s.id.Session, half: m.GetHalf(), bell: bell}
 	msg.segments = s.dupSegment(msg.segments, seg)
 	if m.GetRole() == bhomev1.Role_ROLE_WRITER {
@@ -197,7 +204,7 @@ func (g *givenTo) lacking(segs []segmentFD) (lack []segmentFD) {
 // peerHalf tells the node of the other end, in as many frames as its descriptors take.
 func (s *session) peerHalf(m *peerHalf) {
 	end := routeEnd{m.route, m.role}
-	if s.detach {
+	if s.detach || s.state == stateGone {
 		m.close()
 		return
 	}
@@ -276,7 +283,7 @@ func (s *session) dropEarly(now int64) {
 }
 
 func (s *session) peerSegments(m *peerSegments) {
-	if s.detach {
+	if s.detach || s.state == stateGone {
 		for _, sf := range m.added {
 			closeFDs([]*shmio.FD{sf.fd})
 		}
@@ -319,9 +326,10 @@ func (s *session) readers() []*actor.PID {
 func (s *session) onNodeClosesRoute(c actor.Context, m *bhomev1.RouteClose) {
 	for _, role := range []bhomev1.Role{bhomev1.Role_ROLE_WRITER, bhomev1.Role_ROLE_READER} {
 		r := s.routes[routeEnd{m.GetRoute(), role}]
-		if r == nil {
+		if r == nil || r.closing {
 			continue
 		}
+		r.closing = true
 		to := s.roles.pubsub
 		if r.open.GetKind() != bhomev1.RouteKind_ROUTE_KIND_PUBSUB {
 			to = s.roles.registry
