@@ -268,3 +268,19 @@ func noLeak(t testing.TB, before resources) {
 }
 
 func pidOf(testing.TB) int { return os.Getpid() }
+
+func uidOf() int { return os.Getuid() }
+
+type ctxT = context.Context
+
+// faults is how many faults of a process are counted.
+func (b *testBus) faults(name string) uint64 {
+	b.t.Helper()
+	for _, p := range askCenter[*ProcsReply](b, &QueryProcs{}).Procs {
+		if p.GetName() == name {
+			return p.GetFaults()
+		}
+	}
+	b.t.Fatalf("no process %q", name)
+	return 0
+}
