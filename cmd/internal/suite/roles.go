@@ -147,10 +147,8 @@ func roleB(ctx context.Context, s *child.Session) (err error) {
 			return err
 		}
 	}
-	if cfg.OneWay {
-		if err := s.Emit("result", result{Latency: latency.New(), Count: count, EndNs: time.Now().UnixNano()}); err != nil {
-			return err
-		}
+	if err := s.Emit("result", result{Latency: latency.New(), Count: count, EndNs: time.Now().UnixNano()}); err != nil {
+		return err
 	}
 	return finish(ctx, s, t)
 }

@@ -153,11 +153,11 @@ func runPair(ctx context.Context, launch Launcher, cfg pairConfig) (row Row, err
 	if err := a.Await(ctx, "result", &res); err != nil {
 		return row, err
 	}
+	end := result{Latency: latency.New()}
+	if err := b.Await(ctx, "result", &end); err != nil {
+		return row, err
+	}
 	if cfg.OneWay {
-		var end result
-		if err := b.Await(ctx, "result", &end); err != nil {
-			return row, err
-		}
 		row.PerSec = float64(res.Count) / (float64(end.EndNs-res.StartNs) / 1e9)
 		if end.Count != res.Count {
 			return row, fmt.Errorf("%d messages were sent and %d received", res.Count, end.Count)
