@@ -35,6 +35,7 @@ const (
 	maxChunks    = 8    // of a session, in MsgRecords' hands
 	maxPending   = 4096 // answers that wait for a node to drain its queues, before its pump gets no more credit
 	pendingFor   = 60 * time.Second
+	maxAsked     = 1024 // questions of a node that wait for others, before its pump gets no more credit
 	maxFaults    = 10000
 	eofAfterDead = 50 * time.Millisecond
 	dropGrace    = 2 * time.Second // a dropped segment stays mapped: its last frame is being copied
@@ -80,6 +81,8 @@ type session struct {
 	chunksOut int
 	current   *chunk
 	held      []*pump.Batch // not given back: the node has to wait
+	asked     int           // questions of the node that others have to answer
+	severed   bool          // its link is unusable: nothing more is heard
 
 	control map[uint32]*nodeSegment // by number
 	data    map[segmentPlace]*nodeSegment
@@ -154,6 +157,7 @@ func (s *session) Receive(c actor.Context) {
 		s.flush()
 	case *frameOut:
 		s.sendFrame(m.to, m.typ, m.body)
+		s.answered()
 	case *socketFrame:
 		s.onSocketFrame(c, m)
 		s.conn.credit()
@@ -175,8 +179,10 @@ func (s *session) Receive(c actor.Context) {
 		s.onTick(c, m.now)
 	case *procInited:
 		s.onProcInited(m)
+		s.answered()
 	case *procRegistered:
 		s.onRegistered(c, m)
+		s.answered()
 	case *displace:
 		s.displaced(c, m)
 	case *wantSegment:
@@ -348,9 +354,10 @@ func (s *session) refuse(c actor.Context, why *bhomev1.ErrorMsg) {
 
 // cut ends the link with a node that misuses it. If its process lives on, what it holds stays held.
 func (s *session) cut(c actor.Context, why error) {
-	if s.state == stateGone {
+	if s.state == stateGone || s.severed {
 		return
 	}
+	s.severed = true
 	s.fault("link", why)
 	s.log.Warn("a node's link is cut", "session", s.id.Session, "pid", s.id.PID, "uid", s.id.UID, "name", s.name(), "reason", why)
 	s.hungUp(c, why)
@@ -469,6 +476,9 @@ func (s *session) onTick(c actor.Context, now int64) {
 	s.tellBusy(c)
 	if s.state != stateOnline {
 		return
+	}
+	if s.waitsForUs() {
+		s.heard = now // we are the ones who don't listen
 	}
 	silent := time.Duration(now - s.heard)
 	switch {

@@ -67,28 +67,43 @@ func (s *session) onFrame(c actor.Context, queue int, frame []byte) {
 		c.Send(s.roles.center, &nodeLeaves{s.id})
 	case bhomev1.MsgType_MSG_TYPE_QUERY_PROCS:
 		withBody(s, to, body, &bhomev1.QueryProcs{}, func(m *bhomev1.QueryProcs) {
-			c.Send(s.roles.center, &query{to: to, what: typ, offset: m.GetOffset(), limit: m.GetLimit()})
+			s.ask(c, s.roles.center, &query{to: to, what: typ, offset: m.GetOffset(), limit: m.GetLimit()})
 		})
 	case bhomev1.MsgType_MSG_TYPE_QUERY_MSGS:
 		withBody(s, to, body, &bhomev1.QueryMsgs{}, func(m *bhomev1.QueryMsgs) {
-			c.Send(s.roles.center, &query{to: to, what: typ, offset: m.GetOffset(), limit: m.GetLimit()})
+			s.ask(c, s.roles.center, &query{to: to, what: typ, offset: m.GetOffset(), limit: m.GetLimit()})
 		})
 	case bhomev1.MsgType_MSG_TYPE_QUERY_TOPICS:
 		withBody(s, to, body, &bhomev1.QueryTopics{}, func(m *bhomev1.QueryTopics) {
-			c.Send(s.roles.center, &query{to: to, what: typ, offset: m.GetOffset(), limit: m.GetLimit()})
+			s.ask(c, s.roles.center, &query{to: to, what: typ, offset: m.GetOffset(), limit: m.GetLimit()})
 		})
 	case bhomev1.MsgType_MSG_TYPE_QUERY_CENTER:
-		c.Send(s.roles.center, &query{to: to, what: typ})
+		s.ask(c, s.roles.center, &query{to: to, what: typ})
 	case bhomev1.MsgType_MSG_TYPE_QUERY_TOPIC:
-		withBody(s, to, body, &bhomev1.QueryTopic{}, func(m *bhomev1.QueryTopic) { c.Send(s.roles.registry, &busFrame{to, s.id, m}) })
+		withBody(s, to, body, &bhomev1.QueryTopic{}, func(m *bhomev1.QueryTopic) { s.ask(c, s.roles.registry, &busFrame{to, s.id, m}) })
 	default:
 		if typ >= bhomev1.MsgType_MSG_TYPE_USER {
-			c.Send(s.roles.center, &userFrame{to: to, id: s.id, typ: uint32(typ), body: append([]byte(nil), body...)})
+			s.ask(c, s.roles.center, &userFrame{to: to, id: s.id, typ: uint32(typ), body: append([]byte(nil), body...)})
 			return
 		}
 		s.fault("message type", fmt.Errorf("%w: type %d to address 100", wire.ErrBadFrame, typ))
 		s.refuseFrame(to, bhomev1.ErrorCode_ERROR_CODE_INVALID_INPUT, fmt.Sprintf("address 100 knows no message type %d", typ))
 	}
+}
+
+// ask passes a node's question on to who answers it, exactly once. While too many wait for their answers, the node's pump
+// gets no credit: what can't be answered yet waits in the node's own queue, not in a mailbox.
+func (s *session) ask(c actor.Context, pid *actor.PID, msg any) {
+	s.asked++
+	c.Send(pid, msg)
+}
+
+// answered counts an answer.
+func (s *session) answered() {
+	if s.asked > 0 { // one who failed after answering may have been answered for again
+		s.asked--
+	}
+	s.giveCredit()
 }
 
 // userFrame is a frame of an embedding program's own type; nodeLeaves says that a node has unregistered.
@@ -136,7 +151,7 @@ func (s *session) onBusFrame(c actor.Context, to asker, typ bhomev1.MsgType, bod
 		s.refuseFrame(to, bhomev1.ErrorCode_ERROR_CODE_INVALID_INPUT, fmt.Sprintf("address 101 knows no message type %d", typ))
 		return
 	}
-	withBody(s, to, body, m, func(m proto.Message) { c.Send(role, &busFrame{to, s.id, m}) })
+	withBody(s, to, body, m, func(m proto.Message) { s.ask(c, role, &busFrame{to, s.id, m}) })
 }
 
 // withBody parses a body and goes on with it, or refuses the frame.
@@ -163,7 +178,7 @@ func (s *session) onProcInit(c actor.Context, to asker, name string, m *bhomev1.
 	}
 	s.inspect = m.GetInspect()
 	s.id.Name = name
-	c.Send(s.roles.procs, &procInit{to: to, id: s.id, name: name, inspect: m.GetInspect(), pooled: m.GetPooled()})
+	s.ask(c, s.roles.procs, &procInit{to: to, id: s.id, name: name, inspect: m.GetInspect(), pooled: m.GetPooled()})
 }
 
 func (s *session) onProcInited(m *procInited) {
@@ -182,7 +197,7 @@ func (s *session) onRegister(c actor.Context, to asker, m *bhomev1.Register) {
 		s.refuseFrame(to, bhomev1.ErrorCode_ERROR_CODE_INVALID_INPUT, "invalid session.")
 		return
 	}
-	c.Send(s.roles.procs, &procRegister{to: to, id: s.id, takeover: m.GetTakeover()})
+	s.ask(c, s.roles.procs, &procRegister{to: to, id: s.id, takeover: m.GetTakeover()})
 }
 
 func (s *session) onRegistered(c actor.Context, m *procRegistered) {

@@ -122,6 +122,10 @@ func (s *session) joinLink() error {
 
 // onBatch takes what the pump has drained.
 func (s *session) onBatch(c actor.Context, b *pump.Batch) {
+	if s.severed || s.state == stateGone {
+		s.held = append(s.held, b) // the pump gets no more credit
+		return
+	}
 	s.heard = monotonic()
 	if s.offline && s.state == stateOnline {
 		s.onTick(c, s.heard)
@@ -145,9 +149,12 @@ func (s *session) onBatch(c actor.Context, b *pump.Batch) {
 	s.giveCredit()
 }
 
+// waitsForUs reports whether it is the center that keeps the node waiting.
+func (s *session) waitsForUs() bool { return s.chunksOut >= maxChunks || s.asked >= maxAsked }
+
 // giveCredit lets the pump go on unless answers pile up: then the node's own queue fills, and it has to wait.
 func (s *session) giveCredit() {
-	if s.chunksOut >= maxChunks || s.pendingCount() > maxPending {
+	if s.severed || s.waitsForUs() || s.pendingCount() > maxPending {
 		return
 	}
 	for _, b := range s.held {
@@ -338,7 +345,7 @@ func (s *session) awaitSpace() {
 		if len(s.down[q].pending) > 0 {
 			s.bell.wantSpace.Store(true)
 			if !s.down[q].w.ArmSpace() {
-				s.flush()
+				s.flush() // which arms again what still waits
 				return
 			}
 		}
@@ -349,30 +356,39 @@ func (s *session) awaitSpace() {
 func (s *session) flush() {
 	for q := range s.down {
 		d := &s.down[q]
-		if len(d.pending) == 0 {
-			continue
-		}
-		if _, err := d.w.Reclaim(); err != nil {
-			continue
-		}
-		i := 0
-		for ; i < len(d.pending); i++ {
-			p := &d.pending[i]
-			if p.frame != nil && !s.pushFrame(d, p.frame) || p.frame == nil && d.w.PushCommand(p.word) != shmio.Sent {
+		for len(d.pending) > 0 {
+			if _, err := d.w.Reclaim(); err != nil {
+				break
+			}
+			n := s.pushPending(d)
+			if len(d.pending) == 0 {
+				d.w.DisarmSpace()
+				break
+			}
+			s.bell.wantSpace.Store(true)
+			// Room made since is ours to use: nobody rings for it. A frame may wait for room in the arena instead, which the
+			// tick looks after.
+			if d.w.ArmSpace() || n == 0 {
 				break
 			}
 		}
-		d.w.Commit()
-		if i == len(d.pending) {
-			d.pending = nil
-			d.w.DisarmSpace()
-			continue
-		}
-		d.pending = d.pending[i:]
-		s.bell.wantSpace.Store(true)
-		d.w.ArmSpace()
 	}
 	s.giveCredit()
+}
+
+// pushPending sends what it can of what waits, and says how much that was.
+func (s *session) pushPending(d *downQueue) (n int) {
+	for ; n < len(d.pending); n++ {
+		p := &d.pending[n]
+		if p.frame != nil && !s.pushFrame(d, p.frame) || p.frame == nil && d.w.PushCommand(p.word) != shmio.Sent {
+			break
+		}
+	}
+	d.w.Commit()
+	if d.pending = d.pending[n:]; len(d.pending) == 0 {
+		d.pending = nil
+	}
+	return n
 }
 
 // expirePending gives up what waited too long; a grant that nobody can be told of goes back.

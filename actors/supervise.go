@@ -7,6 +7,7 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 
+	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
 	"github.com/bhome-bus/bhome/shmio/pump"
 )
 
@@ -54,6 +55,19 @@ type failures struct {
 	last  time.Time
 }
 
+// answerFailed answers a question at which a role has failed: its session counts the answers, and its node waits.
+func answerFailed(system *actor.ActorSystem, message any) {
+	why := errorMsg(bhomev1.ErrorCode_ERROR_CODE_INTERNAL, "the center failed at this request")
+	switch m := message.(type) {
+	case *busFrame:
+		system.Root.Send(m.to.session, &frameOut{to: m.to, typ: bhomev1.MsgType_MSG_TYPE_COMMON_REPLY, body: &bhomev1.CommonReply{Errmsg: why}})
+	case *procInit:
+		system.Root.Send(m.to.session, &procInited{to: m.to, name: m.name, index: -1, err: why})
+	case *procRegister:
+		system.Root.Send(m.to.session, &procRegistered{to: m.to, err: why})
+	}
+}
+
 // HandleFailure implements actor.SupervisorStrategy. It runs in the parent's own context.
 func (s *supervision) HandleFailure(system *actor.ActorSystem, sup actor.Supervisor, child *actor.PID, _ *actor.RestartStatistics, reason, message any) {
 	stack := ""
@@ -68,6 +82,7 @@ func (s *supervision) HandleFailure(system *actor.ActorSystem, sup actor.Supervi
 		k.skipFailed()
 		system.Root.Send(child, k)
 	}
+	answerFailed(system, message)
 	if isSession(child) {
 		s.log.Error("a session has failed and ends", "actor", child.Id, "reason", reason, "stack", stack)
 		sup.StopChildren(child)
