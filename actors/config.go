@@ -59,6 +59,7 @@ type hooks struct {
 	beforeGrant    func()                    // in MsgRecords, before each chunk
 	onFrame        func(typ uint32)          // in a Session, before each frame
 	onQueue        func(direction string, queue int)
+	ownTicks       bool // the test says when a second has passed
 }
 
 // DefaultConfig is a center for this machine: half of its memory for the bus.
@@ -67,7 +68,7 @@ func DefaultConfig() Config {
 	return Config{
 		Bus: "default", SocketMode: 0o660,
 		Limits: Limits{BusBytes: half, UIDBytes: half, NodeBytes: half, MaxMessage: min(1<<30, half/4), DefaultQuota: 32 << 20,
-			Reserve: 1 << 20, Procs: 65536, NamesPerUID: 65536, Sessions: 8192, SessionsPerUID: 8192, SegmentsPerNode: 512,
+			Reserve: 1 << 20, Procs: 65536, NamesPerUID: 32768, Sessions: 8192, SessionsPerUID: 8192, SegmentsPerNode: 512,
 			RoutesPerNode: 16384, SubscriptionsPerNode: 16384, TopicsPerNode: 131072, Topics: 1 << 20},
 		OfflineAfter: 15 * time.Second, KillAfter: 60 * time.Second,
 	}
