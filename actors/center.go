@@ -441,6 +441,9 @@ func idleTicks(offlineAfter time.Duration) uint64 {
 
 // onTick is the second's work: the sweep, the heartbeats, the public counters.
 func (c *center) onTick(ctx actor.Context) {
+	if c.cfg.hooks.ownTicks {
+		return
+	}
 	now := monotonic()
 	living := make(map[uint64]struct{}, len(c.sessions))
 	// Sessions that only have to be heard of now and then are looked after more rarely.

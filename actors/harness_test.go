@@ -22,6 +22,9 @@ import (
 const patience = 20 * time.Second
 
 func TestMain(m *testing.M) {
+	if childMain() {
+		return
+	}
 	goleak.VerifyTestMain(m)
 }
 

@@ -3,13 +3,17 @@ package actors
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/bhome-bus/bhome/node"
 	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
+	"github.com/bhome-bus/bhome/shmio"
 	"github.com/bhome-bus/bhome/wire"
 )
 
@@ -197,6 +201,84 @@ func TestLimits(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A request that waits for a segment is refused if the node doesn't make it, or makes another.
+func TestGrowth(t *testing.T) {
+	b := newTestBus(t, func(c *Config) { c.hooks.ownTicks = true })
+	r := b.onlineRaw("raw")
+	size := int64(1 << 20)
+	request := func(id uint32) {
+		t.Helper()
+		r.push(0, must(wire.AllocRequest{ID: id, Proc: r.index, Class: uint8(wire.CalcAllocIndex(size))}.Encode()))
+	}
+	ask := func(id uint32) *bhomev1.SegmentWanted {
+		t.Helper()
+		request(id)
+		head, body, _, err := r.receive()
+		if err != nil || head.GetType() != uint32(bhomev1.MsgType_MSG_TYPE_SEGMENT_WANTED) {
+			t.Fatal(head, err)
+		}
+		var m bhomev1.SegmentWanted
+		if err := proto.Unmarshal(body, &m); err != nil || m.GetSize() < uint64(size) || m.GetSize()%4096 != 0 || m.GetBase()%256 != 0 {
+			t.Fatal(&m, err)
+		}
+		return &m
+	}
+	refused := func(id uint32, text string) {
+		t.Helper()
+		if m := must(wire.DecodeAllocReply(r.word(0))); m.ID != id || m.Place != 0 {
+			t.Fatalf("request %d: %+v", id, m)
+		}
+		var why bhomev1.CommonReply
+		r.reply(0, fmt.Sprint("alloc:", id), bhomev1.MsgType_MSG_TYPE_COMMON_REPLY, &why)
+		if !strings.Contains(why.GetErrmsg().GetMessage(), text) {
+			t.Errorf("the reason: %v", why.GetErrmsg())
+		}
+	}
+	inUse := b.counter("segment_bytes")
+	add := func(w *bhomev1.SegmentWanted, size uint64, number uint32) {
+		t.Helper()
+		s, err := shmio.CreateSegment("raw-more", shmio.SegmentSpec{Kind: shmio.KindData, Number: number, Size: size, Base: w.GetBase(), Generation: w.GetGeneration(), Session: r.session})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.toClose = append(r.toClose, func() { closeSegment(s) })
+		s.Publish(shmio.StateAttached)
+		r.send(bhomev1.MsgType_MSG_TYPE_SEGMENT_ADD, &bhomev1.SegmentAdd{Segment: &bhomev1.SegmentRef{Number: number, Kind: uint32(shmio.KindData),
+			Base: w.GetBase(), Generation: w.GetGeneration()}, Size: size}, s.FD())
+	}
+	// It doesn't come.
+	w := ask(1)
+	b.system.Root.Send(b.role("msgs"), &tick{now: monotonic() + int64(9*time.Second), alive: func(uint64) bool { return true }})
+	r.alive()
+	b.system.Root.Send(b.role("msgs"), &tick{now: monotonic() + int64(11*time.Second), alive: func(uint64) bool { return true }})
+	refused(1, "has not made the segment")
+	// A later request waits for the same segment. The node can't make it, and says so.
+	request(2)
+	r.alive()
+	r.send(bhomev1.MsgType_MSG_TYPE_SEGMENT_ADD, &bhomev1.SegmentAdd{Segment: &bhomev1.SegmentRef{Kind: uint32(shmio.KindData), Base: w.GetBase(), Generation: w.GetGeneration()},
+		Errmsg: &bhomev1.ErrorMsg{Code: bhomev1.ErrorCode_ERROR_CODE_NO_MEMORY, Message: "no memory here"}})
+	refused(2, "no memory here")
+	if n := b.counter("segment_bytes"); n != inUse {
+		t.Errorf("%d bytes are counted for segments that there aren't", n-inUse)
+	}
+	// It comes.
+	w = ask(4)
+	add(w, w.GetSize(), 2)
+	m := must(wire.DecodeAllocReply(r.word(0)))
+	if m.ID != 4 || m.Place == 0 || m.Place < w.GetBase()+256 || uint64(m.Place-w.GetBase())*16 >= w.GetSize() {
+		t.Fatalf("%+v in %v", m, w)
+	}
+	if n := b.counter("segment_bytes"); n != inUse+w.GetSize() {
+		t.Errorf("%d bytes of segments, want %d", n, inUse+w.GetSize())
+	}
+	// It is too small.
+	size = 2 << 20
+	w = ask(5)
+	add(w, 8192, 3)
+	refused(5, "asked for")
+	r.alive()
 }
 
 // A node that can't be served since a limit refuses its segments isn't admitted.
