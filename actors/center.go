@@ -244,10 +244,11 @@ func (c *center) start(ctx actor.Context) {
 		}
 		return pid
 	}
-	msgs := newMsgRecords(c.cfg)
+	procs, msgs, registry, pubsub := newProcRecords(c.cfg), newMsgRecords(c.cfg), newRegistry(c.cfg), newPubSub(c.cfg)
 	msgs.background = c.background
-	c.roles = roles{center: ctx.Self(), procs: spawn("procs", newProcRecords(c.cfg)), msgs: spawn("msgs", msgs),
-		registry: spawn("registry", newRegistry(c.cfg)), pubsub: spawn("pubsub", newPubSub(c.cfg))}
+	procs.gauges, registry.gauges, pubsub.gauges = gauges{c.public}, gauges{c.public}, gauges{c.public}
+	c.roles = roles{center: ctx.Self(), procs: spawn("procs", procs), msgs: spawn("msgs", msgs), registry: spawn("registry", registry),
+		pubsub: spawn("pubsub", pubsub)}
 	c.acceptor = newAcceptor(c.listener, ctx.ActorSystem().Root, ctx.Self(), c.log)
 	c.timer = scheduler.NewTimerScheduler(ctx).SendRepeatedly(time.Second, time.Second, ctx.Self(), &timerTick{})
 	c.log.Debug("the center is ready", "bus", c.cfg.Bus, "socket", c.listener.Path(), "pid", unix.Getpid(),

@@ -11,6 +11,7 @@ type procRecords struct {
 	log   *slog.Logger
 	table *procTable
 	names map[uint64][]string // of a session
+	gauges
 }
 
 func newProcRecords(cfg Config) *procRecords {
@@ -36,6 +37,7 @@ func (p *procRecords) Receive(c actor.Context) {
 			p.names[m.id.Session] = append(p.names[m.id.Session], r.name)
 		}
 		r.left = p.table.remaining()
+		p.set(gaugeProcs, len(p.table.procs))
 		c.Send(m.to.session, r)
 	case *procRegister:
 		r := &procRegistered{to: m.to}

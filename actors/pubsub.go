@@ -1,12 +1,15 @@
 package actors
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"github.com/asynkron/protoactor-go/actor"
 
 	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
+	"github.com/bhome-bus/bhome/shmio"
 	"github.com/bhome-bus/bhome/wire"
 )
 
@@ -26,6 +29,7 @@ type pubSub struct {
 	halves   map[uint64]*halfReport   // routes of which one end has reported, by id
 	adopted  map[subKey]*subscription // of adopted routes whose Subscribe hasn't come yet
 	bySub    map[uint64]int           // subscriptions of a session
+	gauges   gauges
 }
 
 type subKey struct{ session, number uint64 }
@@ -41,7 +45,7 @@ type publisher struct {
 	party  party
 	topics map[string]*bhomev1.Advertise
 	routes map[subKey]*psRoute
-	quota  uint64 // of its routes
+	cost   uint64 // of its routes
 }
 
 type psRoute struct {
@@ -50,6 +54,7 @@ type psRoute struct {
 	sub    *subscription
 	topics map[string]uint32
 	quota  uint64
+	cost   uint64 // what it may take of the publisher's memory: quota and its half
 }
 
 // halfReport is one end of a route that outlived the center; the other end's report makes it whole.
@@ -58,8 +63,10 @@ type halfReport struct {
 }
 
 func newPubSub(cfg Config) *pubSub {
-	return &pubSub{cfg: cfg, log: cfg.Logger, router: newRouter(0), ids: newTopicIDs(0, cfg.Limits.Topics), subs: map[subKey]*subscription{},
+	p := &pubSub{cfg: cfg, log: cfg.Logger, router: newRouter(0), subs: map[subKey]*subscription{},
 		pubs: map[uint64]*publisher{}, byTopic: map[string]map[uint64]struct{}{}, routes: map[uint64]*psRoute{}, halves: map[uint64]*halfReport{}, bySub: map[uint64]int{}, adopted: map[subKey]*subscription{}}
+	p.ids = newTopicIDs(0, cfg.Limits.Topics, func(topic string) bool { return len(p.byTopic[topic]) > 0 })
+	return p
 }
 
 // Receive is the actor.
@@ -103,12 +110,10 @@ func (p *pubSub) subscribe(c actor.Context, f *busFrame, m *bhomev1.Subscribe) {
 	}
 	s := &subscription{key: key, party: partyOf(f), msg: m, routes: map[uint64]*psRoute{}}
 	if a := p.adopted[key]; a != nil { // its routes outlived a center
-		delete(p.adopted, key)
-		a.msg, a.party = m, partyOf(f)
-		s = a
+		s.routes = a.routes
 	}
 	if m.Quota == 0 {
-		m.Quota = p.cfg.Limits.DefaultQuota
+		m.Quota = min(p.cfg.Limits.DefaultQuota, p.most())
 	}
 	matches := map[uint64][]string{} // publisher → topics
 	p.topics.matchPattern(m.GetPattern(), func(topic string) {
@@ -122,12 +127,17 @@ func (p *pubSub) subscribe(c actor.Context, f *busFrame, m *bhomev1.Subscribe) {
 			return
 		}
 	}
+	if a := p.adopted[key]; a != nil {
+		delete(p.adopted, key)
+		a.msg, a.party = m, s.party
+		s = a
+	}
 	p.subs[key] = s
 	p.bySub[key.session]++
 	p.patterns.add(m.GetPattern(), key)
 	id, op := p.router.begin(func(c actor.Context) { commonReply(c, f.to, nil) })
 	for session, topics := range matches {
-		p.connect(c, p.pubs[session], s, topics, id, op)
+		p.connect(c, p.pubs[session], s, m.GetQuota(), topics, id, op)
 	}
 	p.router.settle(c, id)
 }
@@ -139,6 +149,10 @@ func (p *pubSub) checkSubscribe(f *busFrame, m *bhomev1.Subscribe) *bhomev1.Erro
 	if m.GetDepth() < 1 || m.GetDepth() > 65536 || m.GetHold() < 1 || m.GetHold() > 65536 || m.GetOnFull() > bhomev1.Policy_POLICY_BLOCK || m.GetOnFull() < 0 || m.GetExpiryNs() < 0 {
 		return errorMsg(bhomev1.ErrorCode_ERROR_CODE_INVALID_INPUT, "depth %d and hold %d must be 1 to 65536, policy %d 0 to 2, expiry %d ns not negative", m.GetDepth(), m.GetHold(), m.GetOnFull(), m.GetExpiryNs())
 	}
+	if m.GetQuota() > p.most() {
+		return &bhomev1.ErrorMsg{Code: bhomev1.ErrorCode_ERROR_CODE_NO_MEMORY, Limit: "route", Whose: f.id.Name, InUse: m.GetQuota(), Max: p.most(),
+			Message: "no publisher may use so much; ask for a smaller Quota"}
+	}
 	if p.subs[subKey{f.id.Session, m.GetSubscription()}] != nil {
 		return errorMsg(bhomev1.ErrorCode_ERROR_CODE_INVALID_INPUT, "subscription %d exists already", m.GetSubscription())
 	}
@@ -146,6 +160,15 @@ func (p *pubSub) checkSubscribe(f *busFrame, m *bhomev1.Subscribe) *bhomev1.Erro
 		return tooMany("subscriptions_per_node", f.id.Name, n, p.cfg.Limits.SubscriptionsPerNode)
 	}
 	return nil
+}
+
+// most is what the routes of one publisher may cost it.
+func (p *pubSub) most() uint64 { return p.cfg.Limits.NodeBytes - p.cfg.Limits.Reserve }
+
+// halfSize is what a subscription's route takes of the publisher's memory besides its quota.
+func halfSize(s *subscription) uint64 {
+	m := s.msg
+	return shmio.RouteSpec{Slots: slotsFor(m.GetDepth()), Depth: m.GetDepth(), Out: m.GetDepth() + m.GetHold()}.WriterSize()
 }
 
 // room says why a publisher can't have one more route, if so.
@@ -157,20 +180,42 @@ func (p *pubSub) room(pub *publisher, s *subscription) *bhomev1.ErrorMsg {
 	if n := len(pub.routes); n >= l.RoutesPerNode {
 		return tooMany("routes_per_node", pub.party.id.Name, n, l.RoutesPerNode)
 	}
-	if pub.quota+s.msg.GetQuota()+l.Reserve > l.NodeBytes {
-		return &bhomev1.ErrorMsg{Code: bhomev1.ErrorCode_ERROR_CODE_NO_MEMORY, Limit: "route", Whose: pub.party.id.Name, InUse: pub.quota, Max: l.NodeBytes - l.Reserve,
+	if pub.cost+s.msg.GetQuota()+halfSize(s) > p.most() {
+		return &bhomev1.ErrorMsg{Code: bhomev1.ErrorCode_ERROR_CODE_NO_MEMORY, Limit: "route", Whose: pub.party.id.Name, InUse: pub.cost, Max: p.most(),
 			Message: fmt.Sprintf("the quotas of its subscribers and this one's %d bytes exceed what the publisher may use; ask for a smaller Quota", s.msg.GetQuota())}
 	}
 	return nil
 }
 
+// share is the quota of a subscription's route from a publisher that came later than it: what it asked for, or half of
+// what the publisher has left. A subscriber's wishes must keep nobody from publishing; so one that finds no room at all,
+// not even for its ring, is left out (false).
+func (p *pubSub) share(pub *publisher, s *subscription) (quota uint64, ok bool) {
+	if pub.routes[s.key] != nil {
+		return 0, true
+	}
+	left := p.most() - min(p.most(), pub.cost)
+	half := halfSize(s)
+	if len(pub.routes) >= p.cfg.Limits.RoutesPerNode || left <= half+1 {
+		p.log.Warn("a subscriber gets nothing of a publisher that has no room for one more route", "publisher", pub.party.id.Name,
+			"subscriber", s.party.id.Name, "pattern", s.msg.GetPattern(), "routes", len(pub.routes), "cost", pub.cost, "max", p.most())
+		return 0, false
+	}
+	quota = s.msg.GetQuota()
+	if quota > left-half {
+		quota = (left-half)/2 + 1
+		p.log.Warn("a route gets a smaller quota than its subscriber asked for", "publisher", pub.party.id.Name, "subscriber", s.party.id.Name, "asked", s.msg.GetQuota(), "quota", quota)
+	}
+	return quota, true
+}
+
 // connect opens a route, or adds topics to the one there is.
-func (p *pubSub) connect(c actor.Context, pub *publisher, s *subscription, topics []string, id uint64, op *routeOp) {
+func (p *pubSub) connect(c actor.Context, pub *publisher, s *subscription, quota uint64, topics []string, id uint64, op *routeOp) {
 	var added []*bhomev1.TopicID
 	r := pub.routes[s.key]
 	fresh := r == nil
 	if fresh {
-		r = &psRoute{id: p.router.routeID(), pub: pub, sub: s, topics: map[string]uint32{}, quota: s.msg.GetQuota()}
+		r = &psRoute{id: p.router.routeID(), pub: pub, sub: s, topics: map[string]uint32{}, quota: quota, cost: quota + halfSize(s)}
 		p.record(r)
 	}
 	for _, t := range topics {
@@ -193,7 +238,8 @@ func (p *pubSub) record(r *psRoute) {
 	p.routes[r.id] = r
 	r.pub.routes[r.sub.key] = r
 	r.sub.routes[r.pub.party.id.Session] = r
-	r.pub.quota += r.quota
+	r.pub.cost += r.cost
+	p.gauges.route(1)
 }
 
 func (p *pubSub) openMsg(r *psRoute, topics []*bhomev1.TopicID) *bhomev1.RouteOpen {
@@ -235,15 +281,14 @@ func (p *pubSub) advertise(c actor.Context, f *busFrame, m *bhomev1.Advertise) {
 			subs = append(subs, p.subs[k])
 		}
 	})
-	for _, s := range subs {
-		if err := p.room(pub, s); err != nil {
-			refuse(err)
-			return
-		}
-	}
+	// The small ones first: there is room for more of them.
+	slices.SortStableFunc(subs, func(a, b *subscription) int {
+		return cmp.Compare(a.msg.GetQuota()+halfSize(a), b.msg.GetQuota()+halfSize(b))
+	})
 	p.pubs[f.id.Session] = pub
 	pub.topics[topic] = m
 	if p.byTopic[topic] == nil {
+		p.gauges.add(gaugeTopics, 1)
 		p.byTopic[topic] = map[uint64]struct{}{}
 		p.topics.add(topic, topic)
 	}
@@ -252,7 +297,9 @@ func (p *pubSub) advertise(c actor.Context, f *busFrame, m *bhomev1.Advertise) {
 		c.Send(f.to.session, &frameOut{to: f.to, typ: bhomev1.MsgType_MSG_TYPE_ADVERTISE_REPLY, body: &bhomev1.AdvertiseReply{TopicId: topicID}})
 	})
 	for _, s := range subs {
-		p.connect(c, pub, s, []string{topic}, id, op)
+		if quota, ok := p.share(pub, s); ok {
+			p.connect(c, pub, s, quota, []string{topic}, id, op)
+		}
 	}
 	p.router.settle(c, id)
 }
@@ -275,7 +322,7 @@ func (p *pubSub) unadvertise(c actor.Context, session uint64, topic string) {
 		}
 		c.Send(pub.party.pid, &routeTopics{msg: &bhomev1.RouteTopics{Route: r.id, Removed: []uint32{id}}, role: bhomev1.Role_ROLE_WRITER})
 	}
-	if len(pub.topics) == 0 {
+	if len(pub.topics)+len(pub.routes) == 0 {
 		delete(p.pubs, session)
 	}
 }
@@ -285,6 +332,8 @@ func (p *pubSub) forgetTopic(pub *publisher, topic string) {
 	delete(p.byTopic[topic], pub.party.id.Session)
 	if len(p.byTopic[topic]) == 0 {
 		delete(p.byTopic, topic)
+		p.ids.freed++
+		p.gauges.add(gaugeTopics, -1)
 		p.topics.remove(topic, topic)
 	}
 }
@@ -310,7 +359,8 @@ func (p *pubSub) close(c actor.Context, r *psRoute, reason string, subAlive, pub
 	delete(p.routes, r.id)
 	delete(r.pub.routes, r.sub.key)
 	delete(r.sub.routes, r.pub.party.id.Session)
-	r.pub.quota -= r.quota
+	r.pub.cost -= r.cost
+	p.gauges.route(-1)
 	c.Send(r.pub.party.pid, &closeRoute{route: r.id, reason: reason, alive: subAlive})
 	c.Send(r.sub.party.pid, &closeRoute{route: r.id, reason: reason, alive: pubAlive})
 }

@@ -170,8 +170,8 @@ func TestPubSubRefusals(t *testing.T) {
 	big := sub(1, "t1")
 	big.Quota = 1 << 20
 	refused(300, big, bhomev1.ErrorCode_ERROR_CODE_NO_MEMORY, "route")
-	if h.pubs[200].quota != 0 || len(h.routes) != 0 || len(h.subs) != 2 {
-		t.Errorf("a refused Subscribe left quota %d, %d routes, %d subscriptions", h.pubs[200].quota, len(h.routes), len(h.subs))
+	if h.pubs[200].cost != 0 || len(h.routes) != 0 || len(h.subs) != 2 {
+		t.Errorf("a refused Subscribe left costs of %d, %d routes, %d subscriptions", h.pubs[200].cost, len(h.routes), len(h.subs))
 	}
 	for i := range 3 {
 		h.must(uint64(400+10*i), sub(1, "t1"))
@@ -180,13 +180,13 @@ func TestPubSubRefusals(t *testing.T) {
 	for i := range 3 {
 		h.gone(h.c, uint64(400+10*i))
 	}
-	if h.pubs[200].quota != 0 || len(h.routes) != 0 {
-		t.Errorf("ended routes left quota %d, %d routes", h.pubs[200].quota, len(h.routes))
+	if h.pubs[200].cost != 0 || len(h.routes) != 0 {
+		t.Errorf("ended routes left costs of %d, %d routes", h.pubs[200].cost, len(h.routes))
 	}
 }
 
 func TestTopicIDs(t *testing.T) {
-	ids := newTopicIDs(0, 5)
+	ids := newTopicIDs(0, 5, func(string) bool { return true })
 	a, b := ids.of("a"), ids.of("b")
 	if a == 0 || b == 0 || a == b || ids.of("a") != a {
 		t.Fatal(a, b, ids.of("a"))
@@ -206,7 +206,7 @@ func TestTopicIDs(t *testing.T) {
 	if ids.of("d") != d {
 		t.Error("a known name in a full table")
 	}
-	if got := newTopicIDs(firstService, 5); got.of("x") <= firstService {
+	if got := newTopicIDs(firstService, 5, nil); got.of("x") <= firstService {
 		t.Error("a service's id is not of the services'")
 	}
 }

@@ -30,15 +30,25 @@ func (p *pubSub) reported(c actor.Context, m *reportedRoute) {
 	}
 	delete(p.halves, o.GetRoute())
 	w, r := h.writer.route.GetRoute(), h.reader.route.GetRoute()
-	agree := w.GetSlots() == r.GetSlots() && w.GetDepth() == r.GetDepth() && w.GetOut() == r.GetOut() && w.GetPolicy() == r.GetPolicy() &&
-		w.GetPeerSession() == h.reader.id.Session && r.GetPeerSession() == h.writer.id.Session && p.routes[o.GetRoute()] == nil
-	if !agree {
-		for _, end := range []*reportedRoute{h.writer, h.reader} {
-			c.Send(end.id.pidOf, &closeRoute{route: o.GetRoute(), reason: "the two ends report different things", alive: true})
-		}
+	if p.routes[o.GetRoute()] != nil || !h.agree() {
+		h.close(c)
 		return
 	}
 	p.adopt(c, h, w, r)
+}
+
+// agree reports whether both ends mean the same route, and each other.
+func (h *halfReport) agree() bool {
+	w, r := h.writer.route.GetRoute(), h.reader.route.GetRoute()
+	return w.GetSlots() == r.GetSlots() && w.GetDepth() == r.GetDepth() && w.GetOut() == r.GetOut() && w.GetPolicy() == r.GetPolicy() && w.GetKind() == r.GetKind() &&
+		w.GetPeerSession() == h.reader.id.Session && r.GetPeerSession() == h.writer.id.Session
+}
+
+// close tells both ends that their route is over.
+func (h *halfReport) close(c actor.Context) {
+	for _, end := range []*reportedRoute{h.writer, h.reader} {
+		c.Send(end.id.pidOf, &closeRoute{route: end.route.GetRoute().GetRoute(), reason: "the two ends report different things", alive: true})
+	}
 }
 
 func (p *pubSub) adopt(c actor.Context, h *halfReport, w, r *bhomev1.RouteOpen) {
@@ -57,7 +67,8 @@ func (p *pubSub) adopt(c actor.Context, h *halfReport, w, r *bhomev1.RouteOpen) 
 		s = &subscription{key: key, party: party{h.reader.id, h.reader.id.pidOf}, msg: &bhomev1.Subscribe{Quota: w.GetQuota()}, routes: map[uint64]*psRoute{}}
 		p.adopted[key] = s // until its Subscribe comes
 	}
-	route := &psRoute{id: w.GetRoute(), pub: pub, sub: s, topics: map[string]uint32{}, quota: w.GetQuota()}
+	quota := min(w.GetQuota(), p.most())
+	route := &psRoute{id: w.GetRoute(), pub: pub, sub: s, topics: map[string]uint32{}, quota: quota, cost: quota + routeSpec(w).WriterSize()}
 	for _, t := range w.GetTopics() {
 		if p.ids.keep(t.GetName(), t.GetId()) {
 			route.topics[t.GetName()] = t.GetId()

@@ -12,6 +12,7 @@ import (
 // What the routes of services are like.
 const (
 	maxServeDepth = 4096
+	maxProviders  = 1024 // of one service: each of its clients has a route to each
 	replyDepth    = 256
 	replyHold     = 1024
 	firstService  = 1 << 31 // service topics have ids of their own
@@ -32,6 +33,8 @@ type registry struct {
 	replies   map[[2]uint64]*svcRoute // by provider's and client's session
 	perNode   map[uint64]int          // routes of a session
 	halves    map[uint64]*halfReport
+	serving   map[uint64]int // services of a session
+	gauges    gauges
 }
 
 type service struct {
@@ -65,9 +68,11 @@ type svcRoute struct {
 }
 
 func newRegistry(cfg Config) *registry {
-	return &registry{cfg: cfg, log: cfg.Logger, router: newRouter(1), ids: newTopicIDs(firstService, cfg.Limits.Topics), providers: map[subKey]*provider{},
+	g := &registry{cfg: cfg, log: cfg.Logger, router: newRouter(1), serving: map[uint64]int{}, providers: map[subKey]*provider{},
 		services: map[string]*service{}, clients: map[uint64]map[string]*serviceClient{}, offline: map[uint64]bool{}, routes: map[uint64]*svcRoute{},
 		replies: map[[2]uint64]*svcRoute{}, perNode: map[uint64]int{}, halves: map[uint64]*halfReport{}}
+	g.ids = newTopicIDs(firstService, cfg.Limits.Topics, func(topic string) bool { return g.services[topic] != nil })
+	return g
 }
 
 // Receive is the actor.
@@ -110,6 +115,7 @@ func (g *registry) service(topic string) *service {
 	if s == nil {
 		s = &service{topic: topic, providers: map[subKey]*provider{}, clients: map[uint64]*serviceClient{}}
 		g.services[topic] = s
+		g.gauges.add(gaugeTopics, 1)
 	}
 	return s
 }
@@ -117,6 +123,8 @@ func (g *registry) service(topic string) *service {
 func (g *registry) dropService(s *service) {
 	if len(s.providers)+len(s.clients) == 0 {
 		delete(g.services, s.topic)
+		g.ids.freed++
+		g.gauges.add(gaugeTopics, -1)
 	}
 }
 
@@ -130,6 +138,10 @@ func (g *registry) register(c actor.Context, f *busFrame, m *bhomev1.RegisterRPC
 		bad = errorMsg(bhomev1.ErrorCode_ERROR_CODE_INVALID_INPUT, "depth %d and hold %d must be 1 to %d", m.GetDepth(), m.GetHold(), maxServeDepth)
 	} else if g.providers[key] != nil {
 		bad = errorMsg(bhomev1.ErrorCode_ERROR_CODE_INVALID_INPUT, "service %d exists already", m.GetService())
+	} else if n := g.serving[f.id.Session]; n >= g.cfg.Limits.SubscriptionsPerNode {
+		bad = tooMany("subscriptions_per_node", f.id.Name, n, g.cfg.Limits.SubscriptionsPerNode)
+	} else if s := g.services[m.GetTopic()]; s != nil && len(s.providers) >= maxProviders {
+		bad = tooMany("providers_per_service", m.GetTopic(), len(s.providers), maxProviders)
 	} else if g.ids.of(m.GetTopic()) == 0 {
 		bad = tooMany("topics", "bus", len(g.ids.ids), g.cfg.Limits.Topics)
 	}
@@ -139,6 +151,7 @@ func (g *registry) register(c actor.Context, f *busFrame, m *bhomev1.RegisterRPC
 	}
 	p := &provider{key: key, party: partyOf(f), msg: m, routes: map[uint64]*svcRoute{}}
 	g.providers[key] = p
+	g.serving[key.session]++
 	s := g.service(m.GetTopic())
 	s.providers[key] = p
 	id, op := g.router.begin(func(c actor.Context) { commonReply(c, f.to, nil) })
@@ -218,6 +231,7 @@ func (g *registry) pair(c actor.Context, cl *serviceClient, p *provider, id uint
 
 func (g *registry) record(r *svcRoute) {
 	g.routes[r.id] = r
+	g.gauges.route(1)
 	g.perNode[r.w.id.Session]++
 	g.perNode[r.r.id.Session]++
 }
@@ -229,6 +243,7 @@ func (g *registry) close(c actor.Context, r *svcRoute, reason string, readerAliv
 		return
 	}
 	delete(g.routes, r.id)
+	g.gauges.route(-1)
 	for _, s := range []uint64{r.w.id.Session, r.r.id.Session} {
 		if g.perNode[s]--; g.perNode[s] <= 0 {
 			delete(g.perNode, s)
@@ -252,6 +267,9 @@ func (g *registry) unregister(c actor.Context, key subKey, alive bool, reason st
 		return
 	}
 	delete(g.providers, key)
+	if g.serving[key.session]--; g.serving[key.session] == 0 {
+		delete(g.serving, key.session)
+	}
 	s := g.services[p.msg.GetTopic()]
 	delete(s.providers, key)
 	g.dropService(s)
@@ -366,6 +384,10 @@ func (g *registry) reported(c actor.Context, m *reportedRoute) {
 	}
 	delete(g.halves, o.GetRoute())
 	w, r := h.writer.route.GetRoute(), h.reader.route.GetRoute()
+	if g.routes[o.GetRoute()] != nil || !h.agree() {
+		h.close(c)
+		return
+	}
 	for _, t := range w.GetTopics() {
 		g.ids.keep(t.GetName(), t.GetId())
 	}

@@ -114,16 +114,33 @@ func slotsFor(depth uint32) uint32 {
 	return n
 }
 
-// topicIDs gives names their ids; they are never used again.
+// topicIDs gives names their ids. An id is not given again before all others were.
 type topicIDs struct {
 	ids   map[string]uint32
 	names map[uint32]string
 	next  uint32
 	most  int
+	inUse func(name string) bool // whether a name must keep its id
+	freed int                    // names that went out of use since the last purge
 }
 
-func newTopicIDs(first uint32, most int) topicIDs {
-	return topicIDs{ids: map[string]uint32{}, names: map[uint32]string{}, next: first, most: most}
+func newTopicIDs(first uint32, most int, inUse func(name string) bool) topicIDs {
+	return topicIDs{ids: map[string]uint32{}, names: map[uint32]string{}, next: first, most: most, inUse: inUse}
+}
+
+// purge forgets the names that are out of use: they stay known as long as there is room, so that what is still under way
+// can be named.
+func (t *topicIDs) purge() {
+	if t.freed == 0 {
+		return
+	}
+	t.freed = 0
+	for name, id := range t.ids {
+		if !t.inUse(name) {
+			delete(t.ids, name)
+			delete(t.names, id)
+		}
+	}
 }
 
 // of is the id of a topic; 0: the table is full.
@@ -132,7 +149,9 @@ func (t *topicIDs) of(name string) uint32 {
 		return id
 	}
 	if len(t.ids) >= t.most {
-		return 0
+		if t.purge(); len(t.ids) >= t.most {
+			return 0
+		}
 	}
 	for t.next++; t.next == 0 || t.names[t.next] != ""; t.next++ {
 	}
