@@ -123,5 +123,6 @@ func (t *procTable) remaining() int { return t.limit - len(t.procs) }
 
 // errorMsg makes a refusal.
 func errorMsg(code bhomev1.ErrorCode, format string, args ...any) *bhomev1.ErrorMsg {
-	return &bhomev1.ErrorMsg{Code: code, Message: fmt.Sprintf(format, args...)}
+	// What is quoted may be anything; a message that is not UTF-8 could not be sent.
+	return &bhomev1.ErrorMsg{Code: code, Message: validText(fmt.Sprintf(format, args...))}
 }

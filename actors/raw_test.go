@@ -382,3 +382,5 @@ func (r *rawNode) free(id, place uint32) {
 	r.t.Helper()
 	r.push(0, must(wire.Free{Grant: wire.NewGrant(id, place)}.Encode()))
 }
+
+func marshal(m proto.Message) ([]byte, error) { return proto.Marshal(m) }
