@@ -323,7 +323,7 @@ func (c *center) admit(ctx actor.Context, a *admission) {
 		if old := c.sessions[r]; old != nil && old.id.UID == a.cred.UID && old.id.PID == a.cred.PID {
 			ctx.Send(old.pid, &endSession{"its process has attached again"})
 			delete(c.sessions, r)
-			c.release(ctx, old.id, "attached again")
+			c.release(ctx, &sessionGone{id: old.id, reason: "attached again", alive: true})
 		}
 		if c.sessions[r] == nil && wire.Session(r).Validate() == nil && r%wire.AddressesPerSession == 0 {
 			id.Session = r
@@ -393,17 +393,17 @@ func (c *center) gone(ctx actor.Context, m *sessionGone) {
 	}
 	c.offline(ctx, m.id, m.reason)
 	delete(c.sessions, m.id.Session)
-	c.release(ctx, m.id, m.reason)
+	c.release(ctx, &sessionGone{id: m.id, reason: m.reason})
 }
 
 // release has every role forget a session.
-func (c *center) release(ctx actor.Context, id Identity, reason string) {
-	if c.perUID[id.UID]--; c.perUID[id.UID] <= 0 {
-		delete(c.perUID, id.UID)
+func (c *center) release(ctx actor.Context, m *sessionGone) {
+	if c.perUID[m.id.UID]--; c.perUID[m.id.UID] <= 0 {
+		delete(c.perUID, m.id.UID)
 	}
 	c.public.Counter(0).Store(uint64(len(c.sessions)))
 	for _, pid := range []*actor.PID{c.roles.pubsub, c.roles.registry, c.roles.procs, c.roles.msgs} {
-		ctx.Send(pid, &sessionGone{id: id, reason: reason})
+		ctx.Send(pid, &sessionGone{id: m.id, reason: m.reason, alive: m.alive})
 	}
 }
 

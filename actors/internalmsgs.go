@@ -37,6 +37,7 @@ type sessionGone struct {
 	from   *actor.PID // the session that says so; nil: the center
 	id     Identity
 	reason string
+	alive  bool // its process goes on, under another session: what it holds of others stays held
 }
 
 // To MsgRecords.

@@ -24,7 +24,10 @@ func (m *msgRecords) addSegment(c actor.Context, a *segmentAdd) {
 			n.number++
 			m.bus += a.size
 			m.uids[n.uid] += a.size
-			m.log.Warn("a node's control segments exceed a limit", "node", n.name, "limit", err.GetLimit(), "in_use", err.GetInUse(), "max", err.GetMax())
+			if !n.warned {
+				n.warned = true
+				m.log.Warn("a node's control segments exceed a limit", "node", n.name, "limit", err.GetLimit(), "in_use", err.GetInUse(), "max", err.GetMax())
+			}
 		}
 		n.control += a.size
 	case a.report:

@@ -44,6 +44,7 @@ type nodeRecord struct {
 	control uint64 // bytes of segments that hold no blocks
 	number  int    // segments
 	growing *growth
+	warned  bool // that its control segments exceed a limit
 	nextID  uint32 // request ids of the center's own grants
 }
 
@@ -165,6 +166,9 @@ func (m *msgRecords) attach(a *nodeAttach) (base, generation uint32, err *bhomev
 // serve answers a chunk and gives it back.
 func (m *msgRecords) serve(c actor.Context, k *chunk) {
 	n := m.nodes[k.session]
+	if n != nil && n.pid.Id != k.from.Id {
+		n = nil // of a session whose node has attached again: it has told anew what it holds
+	}
 	now := monotonic()
 	for k.next < len(k.ops) {
 		op := k.ops[k.next]

@@ -94,7 +94,7 @@ func (p *pubSub) Receive(c actor.Context) {
 	case *reportedRoute:
 		p.reported(c, m)
 	case *sessionGone:
-		p.gone(c, m.id.Session)
+		p.gone(c, m.id.Session, m.alive)
 	case *topicRows:
 		c.Respond(p.rows())
 	}
@@ -354,7 +354,7 @@ func (p *pubSub) unsubscribe(c actor.Context, key subKey, alive bool, reason str
 	}
 }
 
-// close ends a route at both ends. pubAlive and subAlive tell each end whether the other goes on.
+// close ends a route at both ends. pubAlive and subAlive tell each end whether the other's process goes on.
 func (p *pubSub) close(c actor.Context, r *psRoute, reason string, subAlive, pubAlive bool) {
 	delete(p.routes, r.id)
 	delete(r.pub.routes, r.sub.key)
@@ -366,27 +366,27 @@ func (p *pubSub) close(c actor.Context, r *psRoute, reason string, subAlive, pub
 }
 
 // gone ends all that a session published and subscribed to.
-func (p *pubSub) gone(c actor.Context, session uint64) {
+func (p *pubSub) gone(c actor.Context, session uint64, alive bool) {
 	if pub := p.pubs[session]; pub != nil {
 		for topic := range pub.topics {
 			p.forgetTopic(pub, topic)
 		}
 		for _, r := range pub.routes {
-			p.close(c, r, "the publisher is gone", true, false)
+			p.close(c, r, "the publisher is gone", true, alive)
 		}
 		delete(p.pubs, session)
 	}
 	if p.bySub[session] > 0 {
 		for key := range p.subs {
 			if key.session == session {
-				p.unsubscribe(c, key, false, "the subscriber is gone")
+				p.unsubscribe(c, key, alive, "the subscriber is gone")
 			}
 		}
 	}
 	for key, s := range p.adopted {
 		if key.session == session {
 			for _, r := range s.routes {
-				p.close(c, r, "the subscriber is gone", false, true)
+				p.close(c, r, "the subscriber is gone", alive, true)
 			}
 			delete(p.adopted, key)
 		}

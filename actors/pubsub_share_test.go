@@ -36,8 +36,8 @@ func TestPubSubGreedySubscribers(t *testing.T) {
 	if r := pub.routes[subKey{110, 2}]; r != nil && r.cost < 1<<20 {
 		t.Errorf("a route with a ring of %d bytes costs %d", halfSize(r.sub), r.cost)
 	}
-	h.gone(h.c, 100)
-	h.gone(h.c, 110)
+	h.gone(h.c, 100, false)
+	h.gone(h.c, 110, false)
 	if pub.cost != 0 || len(h.routes) != 0 {
 		t.Errorf("ended routes left costs of %d, %d routes", pub.cost, len(h.routes))
 	}

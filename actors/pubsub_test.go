@@ -121,7 +121,7 @@ func TestPubSubAnswersAfterTheWritersAcks(t *testing.T) {
 		t.Fatal("answered after one of two acknowledgements")
 	}
 	h.router.onAck(h.c, &routeAck{op + 1000, sessionOf(asks[1].to)}) // of nothing
-	h.gone(h.c, sessionOf(asks[1].to))                               // it can't acknowledge any more
+	h.gone(h.c, sessionOf(asks[1].to), false)                        // it can't acknowledge any more
 	answers := ackAll(h.c, func(*routeAck) {})
 	if len(answers) != 1 || commonErr(answers[0]) != nil {
 		t.Fatalf("answers %v", answers)
@@ -178,7 +178,7 @@ func TestPubSubRefusals(t *testing.T) {
 	}
 	refused(500, sub(1, "t1"), bhomev1.ErrorCode_ERROR_CODE_TOO_MANY, "routes_per_node")
 	for i := range 3 {
-		h.gone(h.c, uint64(400+10*i))
+		h.gone(h.c, uint64(400+10*i), false)
 	}
 	if h.pubs[200].cost != 0 || len(h.routes) != 0 {
 		t.Errorf("ended routes left costs of %d, %d routes", h.pubs[200].cost, len(h.routes))

@@ -104,7 +104,7 @@ func (g *registry) Receive(c actor.Context) {
 	case *reportedRoute:
 		g.reported(c, m)
 	case *sessionGone:
-		g.gone(c, m.id.Session)
+		g.gone(c, m.id.Session, m.alive)
 	case *topicRows:
 		c.Respond(g.rows())
 	}
@@ -324,19 +324,19 @@ func (g *registry) onNodeState(c actor.Context, m *nodeState) {
 	g.router.settle(c, id)
 }
 
-func (g *registry) gone(c actor.Context, session uint64) {
+func (g *registry) gone(c actor.Context, session uint64, alive bool) {
 	for key := range g.providers {
 		if key.session == session {
-			g.unregister(c, key, false, "the provider is gone")
+			g.unregister(c, key, alive, "the provider is gone")
 		}
 	}
 	for topic := range g.clients[session] {
-		g.disconnect(c, session, topic, false)
+		g.disconnect(c, session, topic, alive)
 	}
 	if g.perNode[session] > 0 {
 		for _, r := range g.routes { // reply routes, and such as were adopted
 			if r.w.id.Session == session || r.r.id.Session == session {
-				g.close(c, r, "one end is gone", r.r.id.Session != session, r.w.id.Session != session)
+				g.close(c, r, "one end is gone", alive || r.r.id.Session != session, alive || r.w.id.Session != session)
 			}
 		}
 	}
