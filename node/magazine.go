@@ -7,6 +7,7 @@ import (
 	"math/bits"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/bhome-bus/bhome/wire"
 )
@@ -104,17 +105,31 @@ func (m *magazine) get(ctx context.Context, class uint8, socket wire.Socket) (*b
 			return b, nil
 		}
 	}
-	for {
-		b, err := m.ask(ctx, class, socket)
-		if err == nil {
+	for wait := time.Millisecond; ; {
+		if m.n.link.Load() != nil || m.limit == 0 {
+			b, err := m.ask(ctx, class, socket)
+			// The center may go away with the question in hand: then the next one is asked.
+			if err == nil || !errors.Is(err, ErrDisconnected) || m.n.cfg.NoReconnect || ctx.Err() != nil {
+				return b, err
+			}
+		}
+		// Without a center what readers return goes round all the same. Returns ring no bell: look for them.
+		m.n.reclaimRoutes()
+		if b := m.pop(class); b != nil {
 			return b, nil
 		}
-		// The center went away with the question in hand: ask the next one.
-		if !errors.Is(err, ErrDisconnected) || m.n.cfg.NoReconnect {
-			return nil, err
+		c := m.n.linked.C()
+		if m.n.link.Load() != nil {
+			continue
 		}
-		if _, err := m.n.awaitLink(ctx); err != nil {
-			return nil, err
+		select {
+		case <-c:
+		case <-time.After(wait):
+			wait = min(2*wait, 20*time.Millisecond)
+		case <-ctx.Done():
+			return nil, fmt.Errorf("a block of class %d: %w: %w", class, ErrDisconnected, context.Cause(ctx))
+		case <-m.n.closing:
+			return nil, m.n.whyClosed()
 		}
 	}
 }
