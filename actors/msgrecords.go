@@ -44,7 +44,7 @@ type nodeRecord struct {
 	control uint64 // bytes of segments that hold no blocks
 	number  int    // segments
 	growing *growth
-	warned  bool // that its control segments exceed a limit
+	warned  bool   // that its control segments exceed a limit
 	nextID  uint32 // request ids of the center's own grants
 }
 
