@@ -134,7 +134,7 @@ func (k *connection) sender() {
 		select {
 		case f = <-k.toSend:
 		case a := <-k.acks:
-			acked = max(acked, a)
+			acked = max(acked, min(a, seq))
 			continue
 		case <-k.done:
 			return
