@@ -128,7 +128,7 @@ func (k *connection) queue() {
 
 // sender writes frames, with at most maxUnacked of those with descriptors unacknowledged.
 func (k *connection) sender() {
-	var seq, acked uint64
+	var seq, acked uint64 // sent, and of them acknowledged: a node's word beyond that counts as that
 	for {
 		var f outFrame
 		select {
@@ -141,9 +141,8 @@ func (k *connection) sender() {
 		}
 		n := uint64(0)
 		if len(f.fds) > 0 {
-			seq++
-			n = seq
-			for seq-acked > maxUnacked {
+			n = seq + 1
+			for n-acked > maxUnacked {
 				select {
 				case a := <-k.acks:
 					acked = max(acked, min(a, seq))
@@ -158,6 +157,7 @@ func (k *connection) sender() {
 			err = k.c.Send(b, f.fds...)
 		}
 		closeFDs(f.fds)
+		seq = max(seq, n)
 		if err != nil && !k.closed.Load() {
 			k.deliver(&socketFault{fmt.Errorf("send %v: %w", f.typ, err)})
 			return

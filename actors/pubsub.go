@@ -109,9 +109,6 @@ func (p *pubSub) subscribe(c actor.Context, f *busFrame, m *bhomev1.Subscribe) {
 		return
 	}
 	s := &subscription{key: key, party: partyOf(f), msg: m, routes: map[uint64]*psRoute{}}
-	if a := p.adopted[key]; a != nil { // its routes outlived a center
-		s.routes = a.routes
-	}
 	if m.Quota == 0 {
 		m.Quota = min(p.cfg.Limits.DefaultQuota, p.most())
 	}
@@ -127,7 +124,7 @@ func (p *pubSub) subscribe(c actor.Context, f *busFrame, m *bhomev1.Subscribe) {
 			return
 		}
 	}
-	if a := p.adopted[key]; a != nil {
+	if a := p.adopted[key]; a != nil { // its routes outlived a center
 		delete(p.adopted, key)
 		a.msg, a.party = m, s.party
 		s = a
