@@ -1,0 +1,72 @@
+package actors
+
+import (
+	"github.com/asynkron/protoactor-go/actor"
+
+	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
+)
+
+// reported takes one end of a route that outlived the center; with both ends it is adopted, until the service and its
+// client are known again.
+func (g *registry) reported(c actor.Context, m *reportedRoute) {
+	o := m.route.GetRoute()
+	h := g.halves[o.GetRoute()]
+	if h == nil {
+		h = &halfReport{}
+		g.halves[o.GetRoute()] = h
+	}
+	if o.GetRole() == bhomev1.Role_ROLE_WRITER {
+		h.writer = m
+	} else {
+		h.reader = m
+	}
+	if h.writer == nil || h.reader == nil {
+		return
+	}
+	delete(g.halves, o.GetRoute())
+	w, r := h.writer.route.GetRoute(), h.reader.route.GetRoute()
+	if g.routes[o.GetRoute()] != nil || !h.agree() {
+		h.close(c)
+		return
+	}
+	for _, t := range w.GetTopics() {
+		g.ids.keep(t.GetName(), t.GetId())
+	}
+	// What is in hand is still answered over it; new routes are opened when the service and the client come back, and this
+	// one ends with either process.
+	route := &svcRoute{id: o.GetRoute(), kind: w.GetKind(), w: party{h.writer.id, h.writer.id.pidOf}, r: party{h.reader.id, h.reader.id.pidOf}, adopted: true, uses: map[uint64]bool{}}
+	if w.GetKind() == bhomev1.RouteKind_ROUTE_KIND_REPLY {
+		route.pair = [2]uint64{route.w.id.Session, route.r.id.Session}
+		if g.replies[route.pair] == nil {
+			g.replies[route.pair] = route
+		}
+	}
+	g.record(route)
+	c.Send(h.writer.id.pidOf, &adoptRoute{open: w, peer: h.reader.id.pidOf})
+	c.Send(h.reader.id.pidOf, &adoptRoute{open: r, peer: h.writer.id.pidOf})
+}
+
+func (g *registry) rows() *topicRowsR {
+	res := &topicRowsR{routes: map[uint64]routePlace{}, names: map[uint32]string{}}
+	for topic, s := range g.services {
+		row := &bhomev1.TopicRow{Topic: topic, Kind: "service", TopicId: g.ids.ids[topic]}
+		for key, p := range s.providers {
+			name := p.party.id.Name
+			if g.offline[key.session] {
+				name += " (unresponsive)"
+			}
+			row.Providers = append(row.Providers, name)
+			for cs, r := range p.routes {
+				res.routes[r.id] = routePlace{len(res.rows), cs}
+			}
+		}
+		for _, cl := range s.clients {
+			row.Publishers = append(row.Publishers, cl.party.id.Name)
+		}
+		res.rows = append(res.rows, row)
+	}
+	for name, id := range g.ids.ids {
+		res.names[id] = name
+	}
+	return res
+}
