@@ -41,6 +41,7 @@ type testBus struct {
 
 func newTestBus(t testing.TB, change ...func(*Config)) *testBus {
 	t.Helper()
+	before := countResources(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	b := &testBus{t: t, ctx: ctx, log: newLogBook()}
 	b.system = actor.NewActorSystem(actor.WithDeadLetterThrottleInterval(time.Millisecond), actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return slog.New(slog.DiscardHandler) }))
@@ -55,6 +56,7 @@ func newTestBus(t testing.TB, change ...func(*Config)) *testBus {
 		b.stop()
 		b.system.Shutdown()
 		cancel()
+		noLeak(t, before)
 		if t.Failed() {
 			t.Log("the center's log:\n" + b.log.String())
 		}
@@ -247,6 +249,10 @@ type resources struct{ fds, maps int }
 
 func countResources(t testing.TB) (r resources) {
 	t.Helper()
+	if p, w, err := os.Pipe(); err == nil { // from now on the runtime's own poller is there
+		p.Close()
+		w.Close()
+	}
 	fds, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
 		t.Fatal(err)
