@@ -81,7 +81,14 @@ func TestDropOfTheFirstSegment(t *testing.T) {
 			bad.free(1, uint32(m.GetId())) // the block of NodeInitReply was its only one
 		}
 	}
-	bad.alive()
+	eventually(t, func() string { // the session tells of it at the end of a batch: an answer may come before
+		for _, m := range askCenter[*MsgsReply](b, &QueryMsgs{}).Msgs {
+			if m.GetOwner() == "bad" {
+				return fmt.Sprintf("block %d is still its", m.GetId())
+			}
+		}
+		return ""
+	})
 	sweep() // gives the run back to the segment
 	bad.send(bhomev1.MsgType_MSG_TYPE_SEGMENT_DROP, &bhomev1.SegmentDrop{Number: 1, Base: bad.welcome.GetBase(), Generation: bad.welcome.GetGeneration()})
 	eventually(t, func() string {

@@ -59,19 +59,23 @@ func TestLateFree(t *testing.T) {
 	r.free(3, old)     // an id that never was
 	r.free(2, old+4)   // not where a block begins
 	r.free(2, 1<<31-1) // outside
-	r.alive()
-	msgs := askCenter[*MsgsReply](b, &QueryMsgs{})
-	if msgs.LateFrees != 4 || len(msgs.Msgs) != 2 {
-		t.Errorf("%d late frees, %d blocks; want 4 and 2", msgs.LateFrees, len(msgs.Msgs))
-	}
+	eventually(t, func() string {
+		msgs := askCenter[*MsgsReply](b, &QueryMsgs{})
+		if msgs.LateFrees != 4 || len(msgs.Msgs) != 2 {
+			return fmt.Sprintf("%d late frees, %d blocks; want 4 and 2", msgs.LateFrees, len(msgs.Msgs))
+		}
+		return ""
+	})
 	if n := b.counter("late_frees"); n != 4 {
 		t.Errorf("the counter says %d late frees", n)
 	}
 	r.free(2, old)
-	r.alive()
-	if n := len(askCenter[*MsgsReply](b, &QueryMsgs{}).Msgs); n != 1 {
-		t.Errorf("%d blocks after the true Free, want 1", n)
-	}
+	eventually(t, func() string {
+		if n := len(askCenter[*MsgsReply](b, &QueryMsgs{}).Msgs); n != 1 {
+			return fmt.Sprintf("%d blocks after the true Free, want 1", n)
+		}
+		return ""
+	})
 }
 
 func TestRequestIDsWrap(t *testing.T) {
