@@ -133,7 +133,6 @@ type sessionRoute struct {
 type givenTo struct {
 	control map[uint32]bool
 	data    map[segmentPlace]bool
-	bell    bool
 	pidfd   bool
 }
 

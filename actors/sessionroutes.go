@@ -121,6 +121,10 @@ func (s *session) onRouteHalf(c actor.Context, m *bhomev1.RouteHalf, bell *shmio
 	if m.GetRole() == bhomev1.Role_ROLE_READER {
 		size, other = spec.ReaderSize(), bhomev1.Role_ROLE_WRITER
 	}
+	if m.GetRole() == bhomev1.Role_ROLE_READER && bell == nil {
+		s.fault("RouteHalf", fmt.Errorf("route %#x: a reader without a bell", m.GetRoute()))
+		return
+	}
 	if seg == nil {
 		s.fault("RouteHalf", fmt.Errorf("segment %d is not known", m.GetHalf().GetSegment()))
 		closeFDs([]*shmio.FD{bell})
@@ -244,7 +248,6 @@ func (s *session) peerHalf(m *peerHalf) {
 	}
 	if m.bell != nil {
 		fds = append(fds, m.bell)
-		g.bell = true
 	}
 	if m.pidfd != nil {
 		fds = append(fds, m.pidfd)

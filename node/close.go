@@ -142,6 +142,7 @@ func (n *Node) teardown() {
 		// The halves stay as they are: what waits in them is still read, from the mappings of its receivers.
 		o.mu.Lock()
 		o.freed = true
+		o.closeBell()
 		o.mu.Unlock()
 		o.pending.fail(ErrClosed)
 	}
@@ -149,6 +150,7 @@ func (n *Node) teardown() {
 		for _, r := range in {
 			r.done.Store(true)
 			r.r.Close()
+			r.closeBell()
 		}
 		for _, p := range peers {
 			p.close()

@@ -24,11 +24,10 @@ type peer struct {
 	mu        sync.Mutex
 	control   map[uint32]*shmio.Segment // its segments with halves, by number
 	retired   []retiredSegment
-	bell      *shmio.Bell  // to it; nil until told
-	bellWatch *shmio.Watch // from it
+	bell      *shmio.Bell  // to it, for room on its routes to us; nil until told
+	bellWatch *shmio.Watch // from it, for room on ours to it
 	pidWatch  *shmio.Watch
-	in        map[uint32]*inRoute  // by the low half of the route id: what a bell says
-	out       map[uint32]*outRoute // likewise
+	out       map[uint32]*outRoute // by the low half of the route id: what a bell says
 }
 
 // peerOf finds or makes the record of a session; n.mu is held.
@@ -36,13 +35,13 @@ func (n *Node) peerOf(session uint64, name string, pid int32) *peer {
 	p := n.peers[session]
 	if p == nil {
 		p = &peer{n: n, session: session, name: name, pid: pid, space: shmio.NewSpace(), control: map[uint32]*shmio.Segment{},
-			in: map[uint32]*inRoute{}, out: map[uint32]*outRoute{}}
+			out: map[uint32]*outRoute{}}
 		n.peers[session] = p
 	}
 	return p
 }
 
-// newBell makes our bell for this peer to ring, the first time; nil after that.
+// newBell makes our bell for this peer to ring when it has made room, the first time; nil after that.
 func (p *peer) newBell() (write *shmio.FD, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -65,20 +64,21 @@ func (p *peer) onBell(hint uint32) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if hint != shmio.AllRoutes {
-		if r := p.in[hint]; r != nil {
-			r.inbox.Wake(r.r)
-		}
 		if o := p.out[hint]; o != nil {
 			o.w.WakeSpace()
 		}
 		return
 	}
-	for _, r := range p.in {
-		r.inbox.Wake(r.r)
-	}
 	for _, o := range p.out {
 		o.w.WakeSpace()
 	}
+}
+
+// bellTo is the peer's bell; nil while it is not known.
+func (p *peer) bellTo() *shmio.Bell {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.bell
 }
 
 // onRoutePeer takes what the center tells of the other end of a route.
@@ -99,12 +99,16 @@ func (n *Node) onRoutePeer(m *bhomev1.RoutePeer, in *descriptors) error {
 			return err
 		}
 	}
+	var bell *shmio.FD // a reader's is its route's; a writer's is for all our routes from it
 	if m.GetHasBell() {
 		fd, err := in.take()
 		if err != nil {
 			return err
 		}
-		if err := p.setBell(fd); err != nil {
+		if m.GetRole() == bhomev1.Role_ROLE_WRITER {
+			bell = fd
+			defer bell.Close()
+		} else if err := p.setBell(fd); err != nil {
 			return err
 		}
 	}
@@ -121,7 +125,7 @@ func (n *Node) onRoutePeer(m *bhomev1.RoutePeer, in *descriptors) error {
 	case m.GetRole() == bhomev1.Role_ROLE_READER && r != nil && r.peer == p:
 		return r.join(m.GetHalf())
 	case m.GetRole() == bhomev1.Role_ROLE_WRITER && o != nil && o.peer == p:
-		return o.join(m.GetHalf())
+		return o.join(m.GetHalf(), bell)
 	}
 	return nil
 }
@@ -187,24 +191,21 @@ func (p *peer) watchDeath(fd *shmio.FD) error {
 }
 
 // halfMemory is the peer's end of a route, in one of its segments.
-func (p *peer) halfMemory(h *bhomev1.Half, size uint64) ([]byte, *shmio.Bell, error) {
+func (p *peer) halfMemory(h *bhomev1.Half, size uint64) ([]byte, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	seg := p.control[h.GetSegment()]
 	if seg == nil {
-		return nil, nil, fmt.Errorf("%w: segment %d of %q is not known", ErrRemote, h.GetSegment(), p.name)
-	}
-	if p.bell == nil {
-		return nil, nil, fmt.Errorf("%w: the bell of %q is not known", ErrRemote, p.name)
+		return nil, fmt.Errorf("%w: segment %d of %q is not known", ErrRemote, h.GetSegment(), p.name)
 	}
 	if h.GetOffset()%halfAlign != 0 {
-		return nil, nil, fmt.Errorf("%w: %q has a half at offset %d of segment %d, which is misaligned", ErrRemote, p.name, h.GetOffset(), h.GetSegment())
+		return nil, fmt.Errorf("%w: %q has a half at offset %d of segment %d, which is misaligned", ErrRemote, p.name, h.GetOffset(), h.GetSegment())
 	}
 	mem, err := seg.Memory(h.GetOffset(), size)
 	if err != nil {
-		return nil, nil, fmt.Errorf("a half of %q in segment %d: %w", p.name, h.GetSegment(), err)
+		return nil, fmt.Errorf("a half of %q in segment %d: %w", p.name, h.GetSegment(), err)
 	}
-	return mem, p.bell, nil
+	return mem, nil
 }
 
 // onRouteSegments maps new data segments of a peer and unmaps dropped ones.

@@ -19,6 +19,7 @@ type inRoute struct {
 	peer  *peer
 	open  *bhomev1.RouteOpen // as told; for reports
 	half  half
+	bell  *shmio.FD // what we sleep on; the inbox's once joined
 	r     *shmio.Reader
 	inbox *shmio.Inbox // of the subscription, service or replies
 	sink  sink
@@ -82,12 +83,17 @@ func (n *Node) openIn(lk *link, m *bhomev1.RouteOpen, spec shmio.RouteSpec) erro
 	}
 	r.peer = n.peerOf(m.GetPeerSession(), m.GetPeerProc(), m.GetPeerPid())
 	n.in[r.id] = r
-	r.peer.mu.Lock()
-	r.peer.in[uint32(r.id)] = r
-	r.peer.mu.Unlock()
 	n.mu.Unlock()
 	r.sink.routeAdded(r)
-	return n.tellHalf(lk, r.id, bhomev1.Role_ROLE_READER, h, r.peer)
+	read, write, err := shmio.NewBell()
+	if err != nil {
+		return err
+	}
+	defer write.Close()
+	r.mu.Lock()
+	r.bell = read
+	r.mu.Unlock()
+	return n.tellHalf(lk, r.id, bhomev1.Role_ROLE_READER, h, write)
 }
 
 // queuedSink is a sink with an inbox of its own: a subscription or a service.
@@ -99,9 +105,13 @@ type queuedSink interface {
 
 // join maps the writer's half; from now on the inbox polls it.
 func (r *inRoute) join(h *bhomev1.Half) error {
-	mem, bell, err := r.peer.halfMemory(h, r.r.Spec().WriterSize())
+	mem, err := r.peer.halfMemory(h, r.r.Spec().WriterSize())
 	if err != nil {
 		return err
+	}
+	bell := r.peer.bellTo() // for room
+	if bell == nil {
+		return fmt.Errorf("%w: route %#x: the bell of %q is not known", ErrRemote, r.id, r.peer.name)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -118,8 +128,22 @@ func (r *inRoute) join(h *bhomev1.Half) error {
 		r.n.poke() // nobody wants it any more: the housekeeper gives back what comes
 		return nil
 	}
-	r.inbox.Add(r.r)
+	own := r.bell
+	r.bell = nil
+	if err := r.inbox.AddWithBell(r.r, r.n.reactor, own); err != nil {
+		return fmt.Errorf("route %#x from %q: %w", r.id, r.peer.name, err)
+	}
 	return nil
+}
+
+// closeBell gives up a bell that no inbox has taken over.
+func (r *inRoute) closeBell() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.bell != nil {
+		r.bell.Close()
+		r.bell = nil
+	}
 }
 
 func (r *inRoute) addTopics(added []*bhomev1.TopicID, removed []uint32) {
@@ -334,11 +358,6 @@ func (n *Node) reap() (done bool) {
 	}
 	for _, r := range over {
 		delete(n.in, r.id)
-		r.peer.mu.Lock()
-		if r.peer.in[uint32(r.id)] == r {
-			delete(r.peer.in, uint32(r.id))
-		}
-		r.peer.mu.Unlock()
 	}
 	n.mu.Unlock()
 	for _, r := range over {
@@ -346,6 +365,7 @@ func (n *Node) reap() (done bool) {
 		r.freed = true
 		r.r.Close()
 		r.mu.Unlock()
+		r.closeBell()
 		n.freeHalf(r.half)
 		n.forgetPeer(r.peer)
 	}

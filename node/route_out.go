@@ -27,6 +27,7 @@ type outRoute struct {
 	inline int // bytes that go inline at most
 	half   half
 	w      *shmio.Writer
+	bell   *shmio.Bell   // wakes the reader; nil until joined
 	gate   chan struct{} // held by the one that waits for room
 	timer  *time.Timer   // of the gate's holder
 
@@ -71,17 +72,12 @@ func (n *Node) cutHalf(lk *link, size uint64) (half, error) {
 	return h, err
 }
 
-// tellHalf answers RouteOpen: where our half is, and our bell if this is the first route with that peer.
-func (n *Node) tellHalf(lk *link, route uint64, role bhomev1.Role, h half, p *peer) error {
-	bell, err := p.newBell()
-	if err != nil {
-		return err
-	}
+// tellHalf answers RouteOpen: where our half is, and a bell if the other end needs one that it hasn't got.
+func (n *Node) tellHalf(lk *link, route uint64, role bhomev1.Role, h half, bell *shmio.FD) error {
 	msg := &bhomev1.RouteHalf{Route: route, Role: role, Half: h.proto(), HasBell: bell != nil}
 	if bell == nil {
 		return lk.sendSocket(bhomev1.MsgType_MSG_TYPE_ROUTE_HALF, msg)
 	}
-	defer bell.Close()
 	return lk.sendSocket(bhomev1.MsgType_MSG_TYPE_ROUTE_HALF, msg, bell)
 }
 
@@ -114,7 +110,14 @@ func (n *Node) openOut(lk *link, m *bhomev1.RouteOpen, spec shmio.RouteSpec) err
 	n.addTopics(o, m.GetTopics())
 	n.mu.Unlock()
 	n.giveHistory(o)
-	return n.tellHalf(lk, o.id, bhomev1.Role_ROLE_WRITER, h, o.peer)
+	bell, err := o.peer.newBell()
+	if err != nil {
+		return err
+	}
+	if bell != nil {
+		defer bell.Close()
+	}
+	return n.tellHalf(lk, o.id, bhomev1.Role_ROLE_WRITER, h, bell)
 }
 
 // addTopics lets the publishers (or clients) of these topics send on o; n.mu is held.
@@ -151,21 +154,37 @@ func (n *Node) onRouteTopics(m *bhomev1.RouteTopics) {
 	}
 }
 
-// join maps the reader's half.
-func (o *outRoute) join(h *bhomev1.Half) error {
-	mem, bell, err := o.peer.halfMemory(h, o.w.Spec().ReaderSize())
+// join maps the reader's half; bell wakes the reader, and is the route's own.
+func (o *outRoute) join(h *bhomev1.Half, bell *shmio.FD) error {
+	mem, err := o.peer.halfMemory(h, o.w.Spec().ReaderSize())
+	if err == nil && bell == nil {
+		err = fmt.Errorf("%w: the reader gave no bell", ErrRemote)
+	}
 	if err != nil {
-		return err
+		return fmt.Errorf("route %#x to %q: %w", o.id, o.peer.name, err)
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.freed || o.w.Joined() {
 		return nil
 	}
-	if err := o.w.Join(mem, bell); err != nil {
+	b, err := shmio.OpenBell(bell)
+	if err != nil {
 		return fmt.Errorf("route %#x to %q: %w", o.id, o.peer.name, err)
 	}
+	if err := o.w.Join(mem, b); err != nil {
+		b.Close()
+		return fmt.Errorf("route %#x to %q: %w", o.id, o.peer.name, err)
+	}
+	o.bell = b
 	return nil
+}
+
+// closeBell gives the reader's bell up; o.mu is held.
+func (o *outRoute) closeBell() {
+	if o.bell != nil {
+		o.bell.Close()
+	}
 }
 
 // message is what is sent: a block, or bytes that fit inline.
@@ -333,6 +352,7 @@ func (o *outRoute) free() {
 	o.freed = true
 	n.stats.addRoute(o.w)
 	o.w.Close()
+	o.closeBell()
 	o.mu.Unlock()
 	n.mu.Lock()
 	delete(n.out, o.id)

@@ -10,23 +10,36 @@ import (
 // ErrInboxClosed says that the Inbox was closed.
 var ErrInboxClosed = errors.New("shmio: inbox closed")
 
-// coolAfter is how many messages other routes deliver before a route that delivered none of them is no longer polled.
-const coolAfter = 256
+const (
+	// coolAfter is how many messages other routes deliver before a route that delivered none of them is no longer polled.
+	coolAfter = 256
+	// favourAfter is how often the same bell rings in a row before receivers sleep at it.
+	favourAfter = 3
+)
 
 // Inbox is one receiving queue that is fed by many routes. It polls those that lately had something, in turn; the
 // others are armed and wait for their bells, and cost nothing. Any number of goroutines may receive: one of them looks,
-// the others wait behind it.
+// the others wait behind it. When there is nothing, one of them (it leads) sleeps at the bell that rang most lately, its
+// favourite; the reactor hears the others and wakes it.
 type Inbox struct {
 	mu       sync.Mutex // held for a few looks at most; guards the places of all readers, too
 	all, hot []*Reader
 	pos      int    // in hot: whose turn it is
 	hits     uint64 // messages found
 	waiters  int    // parked, or about to be
+	leading  bool   // one of them sleeps at the favourite's bell
 	spinning bool   // somebody looks at the hot routes now and then: they needn't be armed
 	closed   bool
 	spin     spinner // the spinning receiver's; else guarded by mu
 	signal   chan struct{}
 	done     chan struct{}
+
+	favourite *Reader  // always polled while somebody looks; nil: none has a bell of its own
+	bed       *bedside // its bell
+	rung      *Reader  // whose bell the reactor heard last, and how often in a row
+	rings     int
+	watched   <-chan struct{} // the end of the context on which the leader is kicked
+	unwatch   func() bool
 }
 
 // inboxPlace is where a Reader stands in its Inbox.
@@ -35,6 +48,7 @@ type inboxPlace struct {
 	all     int // index
 	hot     int // index, -1: cold
 	lastHit uint64
+	bell    *Watch // nil: somebody else hears it
 }
 
 // NewInbox makes an empty Inbox.
@@ -43,20 +57,89 @@ func NewInbox(s WaitStrategy) *Inbox {
 }
 
 // Add begins to receive from r, which must be in no other Inbox, and must have joined, as Join must not run while others
-// look at it. A reader that is in this Inbox already, and a closed Inbox, ignore it.
+// look at it. Whoever hears its bell calls Wake. A reader that is in this Inbox already, and a closed Inbox, ignore it.
 func (in *Inbox) Add(r *Reader) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if at := r.inbox.Load(); at != nil && at != in {
-		panic("shmio: Add of a reader that is in another inbox")
-	} else if at == in || in.closed {
-		return
+	if in.fresh(r) {
+		in.add(r)
 	}
-	r.place = inboxPlace{in: in, all: len(in.all), hot: -1}
+}
+
+// AddWithBell is Add of a reader with a bell of its own (NewBell's reading end; r's writer has the other): receivers may
+// sleep at it, and otherwise the reactor hears it. It takes over bell. Errors are the kernel's: no descriptors, or no more
+// watches for this user.
+func (in *Inbox) AddWithBell(r *Reader, reactor *Reactor, bell *FD) error {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if !in.fresh(r) {
+		return bell.Close()
+	}
+	w, err := reactor.WatchBell(bell, func(uint32) { in.ring(r) })
+	if err != nil {
+		return err
+	}
+	r.place.bell = w
+	in.add(r)
+	if in.favourite == nil {
+		in.favour(r)
+	}
+	return nil
+}
+
+// fresh tells whether r can be added.
+func (in *Inbox) fresh(r *Reader) bool {
+	at := r.inbox.Load()
+	if at != nil && at != in {
+		panic("shmio: Add of a reader that is in another inbox")
+	}
+	return at == nil && !in.closed
+}
+
+func (in *Inbox) add(r *Reader) {
+	r.place.in, r.place.all, r.place.hot = in, len(in.all), -1
 	in.all = append(in.all, r)
 	r.inbox.Store(in)
 	in.heat(r)
 	in.wakeOne()
+}
+
+// ring is what the reactor calls: r is looked at from now on.
+func (in *Inbox) ring(r *Reader) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if r.place.in != in {
+		return
+	}
+	if in.rung != r {
+		in.rung, in.rings = r, 0
+	}
+	in.rings++
+	if r.place.hot < 0 {
+		in.heat(r)
+		in.wakeOne()
+	}
+}
+
+// favour makes r's bell the one to sleep at.
+func (in *Inbox) favour(r *Reader) {
+	in.unfavour()
+	bed, err := newBedside(r.place.bell.fd)
+	if err != nil {
+		return // no descriptor is left: the reactor goes on to hear it
+	}
+	r.place.bell.unregister()
+	in.favourite, in.bed = r, bed
+}
+
+// unfavour leaves the favourite's bell to the reactor.
+func (in *Inbox) unfavour() {
+	if in.favourite == nil {
+		return
+	}
+	in.bed.close()
+	in.favourite.place.bell.register()
+	in.favourite, in.bed = nil, nil
 }
 
 // Remove ends to receive from r; when it returns nobody looks at r any more. A reader that isn't in the Inbox is
@@ -114,6 +197,9 @@ func (in *Inbox) Close() {
 	for len(in.all) > 0 {
 		in.remove(in.all[len(in.all)-1])
 	}
+	if in.unwatch != nil {
+		in.unwatch()
+	}
 }
 
 // TryReceive takes the next message of any route that is polled; nil, nil: there is none. Errors are Receive's.
@@ -146,9 +232,11 @@ func (in *Inbox) Receive(ctx context.Context, rec *Record) (*Reader, error) {
 			return r, err
 		}
 		if !in.spinning && (len(in.hot) > 0 || in.spin.strategy == BusySpin) {
-			if r, err := in.spinOn(ctx, rec); r != nil || err != nil {
-				in.passOn()
-				return r, err
+			if in.spin.strategy != Park {
+				if r, err := in.spinOn(ctx, rec); r != nil || err != nil {
+					in.passOn()
+					return r, err
+				}
 			}
 			if !in.armAll() {
 				continue
@@ -197,28 +285,78 @@ func (in *Inbox) armAll() bool {
 	return true
 }
 
-// park waits until somebody signals. Called with mu held, and returns with it.
+// park waits until a bell rings or somebody signals. Called with mu held, and returns with it.
 func (in *Inbox) park(ctx context.Context) error {
 	in.waiters++
 	adaptive := in.spin.strategy == Adaptive && !in.spinning
-	in.mu.Unlock()
 	var start time.Time
 	if adaptive {
 		start = time.Now()
 	}
 	var err error
-	select {
-	case <-in.signal:
-	case <-in.done:
-	case <-ctx.Done():
-		err = ctx.Err()
+	if r := in.rung; r != nil && (in.rings >= favourAfter || in.favourite == nil) && r != in.favourite && !in.leading {
+		in.favour(r)
 	}
-	in.mu.Lock()
+	if in.favourite != nil && !in.leading && !in.spinning {
+		err = in.lead(ctx)
+	} else {
+		in.mu.Unlock()
+		select {
+		case <-in.signal:
+		case <-in.done:
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+		in.mu.Lock()
+	}
 	in.waiters--
 	if adaptive && !in.spinning {
 		in.spin.parked(time.Since(start))
 	}
 	return err
+}
+
+// lead sleeps at the favourite's bell. Called with mu held, and returns with it.
+func (in *Inbox) lead(ctx context.Context) error {
+	if done := ctx.Done(); done != in.watched { // receivers tend to come again with the same one
+		if in.unwatch != nil {
+			in.unwatch()
+			in.unwatch = nil
+		}
+		if done != nil {
+			in.unwatch = context.AfterFunc(ctx, in.kickLeader)
+		}
+		in.watched = done
+	}
+	if err := ctx.Err(); err != nil {
+		return err // then nobody may have been there to be kicked
+	}
+	in.leading = true
+	r, bed := in.favourite, in.bed
+	in.mu.Unlock()
+	ok := bed.sleep()
+	in.mu.Lock()
+	in.leading = false
+	switch {
+	case in.bed != bed: // removed meanwhile
+	case !ok:
+		in.unfavour() // its writer is gone; the reactor hears how it ends
+	case r.place.hot < 0:
+		in.heat(r)
+	}
+	if bed.rang {
+		in.rung, in.rings = nil, 0
+	}
+	return ctx.Err()
+}
+
+// kickLeader has the leader look at its context.
+func (in *Inbox) kickLeader() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.leading && in.bed != nil {
+		in.bed.kick()
+	}
 }
 
 // poll looks once at each hot route, from the one whose turn it is. Called with mu held.
@@ -239,7 +377,7 @@ func (in *Inbox) poll(rec *Record) (*Reader, error) {
 			r.place.lastHit = in.hits
 			return r, nil
 		}
-		if in.hits-r.place.lastHit < coolAfter || !in.cool(r) {
+		if r == in.favourite || in.hits-r.place.lastHit < coolAfter || !in.cool(r) {
 			in.pos++ // else another stands in its place
 		}
 	}
@@ -248,13 +386,19 @@ func (in *Inbox) poll(rec *Record) (*Reader, error) {
 
 // passOn is called by a receiver that leaves: where routes are neither armed nor polled any more, another must look.
 func (in *Inbox) passOn() {
-	if in.waiters > 0 && len(in.hot) > 0 && !in.spinning {
+	if in.waiters > 0 && !in.spinning && (len(in.hot) > 0 || in.favourite != nil && !in.leading) {
 		in.wakeOne()
 	}
 }
 
 func (in *Inbox) wakeOne() {
 	if in.waiters == 0 {
+		return
+	}
+	if in.leading {
+		if in.bed != nil { // else it is awake already
+			in.bed.kick()
+		}
 		return
 	}
 	select {
@@ -299,6 +443,16 @@ func (in *Inbox) remove(r *Reader) {
 		in.unheat(r)
 	}
 	r.Disarm()
+	if w := r.place.bell; w != nil {
+		if r == in.favourite {
+			in.bed.close()
+			in.favourite, in.bed = nil, nil
+		}
+		_ = w.Close() // a pipe's end: there is nothing to lose
+	}
+	if in.rung == r {
+		in.rung = nil
+	}
 	last := len(in.all) - 1
 	at := r.place.all
 	in.all[at] = in.all[last]

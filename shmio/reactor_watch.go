@@ -85,6 +85,18 @@ func (w *Watch) unregister() {
 	})
 }
 
+// register puts it back. That fails without memory only, and when r or w is closed.
+func (w *Watch) register() {
+	_ = w.fd.with(func(n int) error {
+		w.r.mu.Lock()
+		defer w.r.mu.Unlock()
+		if w.r.closed {
+			return nil
+		}
+		return unix.EpollCtl(w.r.epfd, unix.EPOLL_CTL_ADD, n, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(w.id), Pad: int32(w.id >> 32)})
+	})
+}
+
 // rung empties a bell's pipe and says what was in it. One read, no more: a pipe that a hostile ringer enlarged and keeps
 // full mustn't keep the others waiting; what is left is the next event.
 func (w *Watch) rung(h *hints) {
