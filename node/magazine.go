@@ -14,7 +14,9 @@ import (
 
 const (
 	maxClassBytes   = 64 << 20  // idle bytes kept per class at most
-	batchBytes      = 128 << 10 // a batch grant asks for about this much
+	batchBytes      = 256 << 10 // a batch grant asks for about this much
+	pairBytes       = 4 << 20   // and for two blocks at least, as long as one is no larger than this
+	rotateBytes     = 8 << 10   // blocks from here on are not used twice running if there is another (see pop)
 	maxBatchLog2    = 6
 	idleKeepBytes   = 64 << 10 // what an idle class may keep
 	initBlockClass  = 34       // that of 900 bytes, as the handshake has it
@@ -57,6 +59,9 @@ func newMagazine(n *Node, limit int) *magazine {
 	return &magazine{n: n, limit: max(limit, 0), grants: map[wire.Grant]*block{}, waiting: map[uint32]*allocCall{}}
 }
 
+// pop takes the block that came back last: the hottest. Of larger ones the one before it: what a receiver has just read
+// is in its first-level cache, and writing there costs more than writing to what has sunk to the second (64 KiB there and
+// back: 20 µs in one block, 15 in two or more; docs/decisions/0014).
 func (m *magazine) pop(class uint8) *block {
 	c := &m.classes[class]
 	c.mu.Lock()
@@ -67,6 +72,9 @@ func (m *magazine) pop(class uint8) *block {
 		return nil
 	}
 	b := c.stack[n-1]
+	if n > 1 && len(b.mem) >= rotateBytes {
+		b, c.stack[n-2] = c.stack[n-2], b
+	}
 	c.stack[n-1] = nil
 	c.stack = c.stack[:n-1]
 	return b
@@ -146,7 +154,11 @@ func (m *magazine) ask(ctx context.Context, class uint8, socket wire.Socket) (*b
 	req := wire.AllocRequest{Proc: uint16(m.n.procIndex.Load()), Socket: uint8(socket), Class: class}
 	want := 1
 	if m.limit > 0 {
-		if per := batchBytes / wire.BlockSize(class); per > 1 {
+		per := batchBytes / wire.BlockSize(class)
+		if per < 2 && wire.BlockSize(class) <= pairBytes {
+			per = 2
+		}
+		if per > 1 {
 			req.Log2 = uint8(min(maxBatchLog2, bits.Len64(per)-1))
 			want = 1 << req.Log2
 			req.Batch = true

@@ -44,12 +44,13 @@ func ParseWaitStrategy(s string) (WaitStrategy, error) {
 }
 
 const (
-	minSpin    = 1 * time.Microsecond  // as good as none
-	maxSpin    = 60 * time.Microsecond // a wake-up across cores costs 50 µs: longer than that doesn't pay
+	minSpin    = 1 * time.Microsecond   // as good as none
+	maxSpin    = 120 * time.Microsecond // a wake-up across cores costs 50 µs, and as much of the sleeper's core
 	startSpin  = 10 * time.Microsecond
-	looksATurn = 32  // looks between two yields to other goroutines: about as long as a yield takes
-	goPerCheck = 8   // such yields between two looks at the clock and the context
-	goPerOS    = 256 // and between two yields to other processes, where there is no end to the spinning: about 50 µs
+	looksATurn = 32  // looks a turn: some 0.3 µs
+	turnsCheck = 8   // turns between two looks at the clock and the context
+	turnsGo    = 16  // between two yields to other goroutines: each costs as much as a turn, and may wake another thread
+	turnsOS    = 256 // between two yields to other processes, where there is no end to the spinning
 )
 
 // spinner decides how long a receiver spins before it parks. It belongs to one receiver at a time.
@@ -70,25 +71,28 @@ func newSpinner(s WaitStrategy) spinner {
 // begin starts a wait.
 func (sp *spinner) begin() { sp.turns = 0 }
 
-// again is called after every looksATurn looks that found nothing, and yields. more: look on instead of parking;
-// check: look at the context, too.
+// again is called after every looksATurn looks that found nothing, and yields now and then. more: look on instead of
+// parking; check: look at the context, too.
 func (sp *spinner) again() (more, check bool) {
 	if sp.strategy == Park {
 		return false, true
 	}
-	runtime.Gosched()
 	sp.turns++
+	if sp.turns%turnsGo == 0 {
+		runtime.Gosched()
+	}
+	check = sp.turns%turnsCheck == 0
 	if sp.strategy == BusySpin {
-		if sp.turns%goPerOS == 0 {
+		if sp.turns%turnsOS == 0 {
 			osYield() // there may be more spinning processes than cores
 		}
-		return true, sp.turns%goPerCheck == 0
+		return true, check
 	}
 	switch {
 	case sp.turns == 1: // what came at once cost no look at the clock
 		sp.start = time.Now()
 		return sp.budget > minSpin, true
-	case sp.turns%goPerCheck == 0:
+	case check:
 		return time.Since(sp.start) < sp.budget, true
 	}
 	return true, false
