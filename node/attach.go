@@ -85,7 +85,7 @@ func (n *Node) connect(ctx context.Context) (_ *link, err error) {
 	if err == nil {
 		var f []byte
 		if f, err = n.frame(uint32(bhomev1.MsgType_MSG_TYPE_HELLO), "", 0, 0, raw); err == nil {
-			err = conn.Send(f, n.mem.segment0().FD(), first.FD(), bellWrite)
+			err = conn.Send(f, n.mem.segment0.FD(), first.FD(), bellWrite)
 		}
 	}
 	bellWrite.Close()
@@ -241,7 +241,7 @@ func (n *Node) adoptWelcome(lk *link, w *bhomev1.Welcome, fds []*shmio.FD, first
 	}
 	n.session.Store(lk.session)
 	control, data := n.mem.segments()
-	for _, s := range append(append([]*shmio.Segment{n.mem.segment0()}, control...), data...) {
+	for _, s := range append(append([]*shmio.Segment{n.mem.segment0}, control...), data...) {
 		s.SetSession(lk.session)
 		s.SetState(shmio.StateAttached)
 	}
@@ -290,7 +290,7 @@ func (lk *link) handshake(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("register %q: %w", n.Name(), err)
 	}
-	n.mem.segment0().SetState(shmio.StateRegistered)
+	n.mem.segment0.SetState(shmio.StateRegistered)
 	return nil
 }
 

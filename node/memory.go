@@ -22,6 +22,8 @@ const (
 // memory is this node's own segments: segment 0 and the control segments, from which halves are cut, and the data
 // segments, from which the center grants blocks.
 type memory struct {
+	segment0 *shmio.Segment // of the process; never changes
+
 	mu       sync.Mutex
 	control  map[uint32]*controlSegment // by number; 0 is the process segment
 	next     uint32                     // number of the next segment
@@ -52,13 +54,11 @@ func newMemory() (*memory, error) {
 		return nil, fmt.Errorf("make segment 0: %w", err)
 	}
 	seg0.Publish(shmio.StateLaidOut)
-	m := &memory{control: map[uint32]*controlSegment{}, next: 1, linkHalf: shmio.NewArena(firstHalf, firstHalf+linkArea, halfAlign)}
+	m := &memory{segment0: seg0, control: map[uint32]*controlSegment{}, next: 1, linkHalf: shmio.NewArena(firstHalf, firstHalf+linkArea, halfAlign)}
 	m.control[0] = &controlSegment{seg: seg0, arena: shmio.NewArena(firstHalf+linkArea, processSegmentSize, halfAlign)}
 	m.data.Store(&[]*shmio.Segment{})
 	return m, nil
 }
-
-func (m *memory) segment0() *shmio.Segment { return m.control[0].seg }
 
 // allocLink cuts a half for the link from segment 0.
 func (m *memory) allocLink(size uint64) (half, error) {
@@ -68,7 +68,7 @@ func (m *memory) allocLink(size uint64) (half, error) {
 	if !ok {
 		return half{}, fmt.Errorf("segment 0 has no room for a link half of %d bytes", size)
 	}
-	mem, err := m.control[0].seg.Memory(off, size)
+	mem, err := m.segment0.Memory(off, size)
 	return half{number: 0, offset: off, size: size, mem: mem}, err
 }
 

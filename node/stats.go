@@ -71,7 +71,7 @@ func (n *Node) Stats() Stats {
 // exportCounters makes the counters readable from segment 0 (docs/abi.md section 7).
 func (n *Node) exportCounters() {
 	st := n.Stats()
-	seg := n.mem.segment0()
+	seg := n.mem.segment0
 	for i, v := range map[int]uint64{0: st.Sent, 1: st.Received, 2: st.Dropped, 5: st.Loans, 6: st.Asked, 9: st.Misused, 10: st.BadWords,
 		11: uint64(st.RoutesIn), 12: uint64(st.RoutesOut)} {
 		seg.Counter(i).Store(v) // pairs with whoever reads the mapping; each counter stands for itself
