@@ -26,7 +26,7 @@ func newBus(t testing.TB, change ...func(*actors.Config)) *bus {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	b := &bus{t: t, ctx: ctx}
-	b.system = actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return slog.New(slog.DiscardHandler) }))
+	b.system = actor.NewActorSystem(actor.WithDeadLetterThrottleInterval(time.Millisecond), actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return slog.New(slog.DiscardHandler) }))
 	cfg := actors.DefaultConfig()
 	cfg.Socket = filepath.Join(t.TempDir(), "bus.sock")
 	for _, f := range change {
