@@ -120,7 +120,8 @@ type routeEnd struct {
 }
 
 type sessionRoute struct {
-	open     *bhomev1.RouteOpen
+	open     *bhomev1.RouteOpen // given away to the socket's sender: read only
+	topics   map[uint32]string  // by id
 	peer     *actor.PID
 	half     *bhomev1.Half // nil until told
 	told     bool          // the peer knows half, or did

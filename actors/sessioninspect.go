@@ -57,13 +57,7 @@ func (s *session) warnHeld(r *sessionRoute, w wire.Word, now uint64) {
 		return
 	}
 	r.warned = true
-	topic := ""
-	for _, t := range r.open.GetTopics() {
-		if t.GetId() == b.Header.Topic {
-			topic = t.GetName()
-		}
-	}
-	s.log.Warn("a block is held long", "owner", s.name(), "holder", r.open.GetPeerProc(), "topic", topic, "size", b.Header.Size,
+	s.log.Warn("a block is held long", "owner", s.name(), "holder", r.open.GetPeerProc(), "topic", r.topics[b.Header.Topic], "size", b.Header.Size,
 		"age", time.Duration(now-b.Header.Stamp).Round(time.Second))
 }
 

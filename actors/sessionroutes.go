@@ -6,6 +6,7 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
 
 	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
 	"github.com/bhome-bus/bhome/shmio"
@@ -60,9 +61,9 @@ func (s *session) openRoute(c actor.Context, m *openRoute) {
 	o := m.open
 	end := routeEnd{o.GetRoute(), o.GetRole()}
 	if !s.detach && s.state == stateOnline {
-		s.routes[end] = &sessionRoute{open: o, peer: m.peer}
+		s.routes[end] = &sessionRoute{open: o, topics: topicNames(o.GetTopics()), peer: m.peer}
 		o.Generation = s.nextGeneration(o.GetRole())
-		s.conn.send(outFrame{typ: bhomev1.MsgType_MSG_TYPE_ROUTE_OPEN, body: o})
+		s.conn.send(outFrame{typ: bhomev1.MsgType_MSG_TYPE_ROUTE_OPEN, body: proto.Clone(o)}) // encoded later; topics are added to ours
 		s.storeGeneration(o.GetGeneration())
 		if e, ok := s.early[end]; ok {
 			delete(s.early, end)
@@ -74,9 +75,22 @@ func (s *session) openRoute(c actor.Context, m *openRoute) {
 	}
 }
 
+func topicNames(topics []*bhomev1.TopicID) map[uint32]string {
+	names := make(map[uint32]string, len(topics))
+	for _, t := range topics {
+		names[t.GetId()] = t.GetName()
+	}
+	return names
+}
+
 func (s *session) routeTopics(c actor.Context, m *routeTopics) {
 	if r := s.routes[routeEnd{m.msg.GetRoute(), m.role}]; r != nil && !s.detach {
-		r.open.Topics = append(r.open.Topics, m.msg.GetAdded()...)
+		for _, t := range m.msg.GetAdded() {
+			r.topics[t.GetId()] = t.GetName()
+		}
+		for _, id := range m.msg.GetRemoved() {
+			delete(r.topics, id)
+		}
 		m.msg.Generation = s.nextGeneration(m.role)
 		s.conn.send(outFrame{typ: bhomev1.MsgType_MSG_TYPE_ROUTE_TOPICS, body: m.msg})
 		s.storeGeneration(m.msg.GetGeneration())
@@ -349,7 +363,7 @@ func (s *session) onReportedRoute(c actor.Context, r *bhomev1.ReportedRoute) {
 		s.fault("Report", fmt.Errorf("route %#x can't be", o.GetRoute()))
 		return
 	}
-	s.routes[routeEnd{o.GetRoute(), o.GetRole()}] = &sessionRoute{open: o, half: r.GetHalf()}
+	s.routes[routeEnd{o.GetRoute(), o.GetRole()}] = &sessionRoute{open: o, topics: topicNames(o.GetTopics()), half: r.GetHalf()}
 	to := s.roles.pubsub
 	if o.GetKind() != bhomev1.RouteKind_ROUTE_KIND_PUBSUB {
 		to = s.roles.registry
