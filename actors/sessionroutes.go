@@ -6,7 +6,6 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/proto"
 
 	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
 	"github.com/bhome-bus/bhome/shmio"
@@ -63,7 +62,7 @@ func (s *session) openRoute(c actor.Context, m *openRoute) {
 	if !s.detach && s.state == stateOnline {
 		s.routes[end] = &sessionRoute{open: o, topics: topicNames(o.GetTopics()), peer: m.peer}
 		o.Generation = s.nextGeneration(o.GetRole())
-		s.conn.send(outFrame{typ: bhomev1.MsgType_MSG_TYPE_ROUTE_OPEN, body: proto.Clone(o)}) // encoded later; topics are added to ours
+		s.conn.send(outFrame{typ: bhomev1.MsgType_MSG_TYPE_ROUTE_OPEN, body: o})
 		s.storeGeneration(o.GetGeneration())
 		if e, ok := s.early[end]; ok {
 			delete(s.early, end)
