@@ -22,14 +22,18 @@ type slot struct {
 
 // slots recycles a subscription's slots. Safe for concurrent use.
 type slots struct {
-	n    *Node
-	mu   sync.Mutex
-	free []*slot
-	out  atomic.Int64
-	lost func() // a message was released: for queues that wait for all of them
+	n     *Node
+	spare atomic.Pointer[slot] // the one used last, if nobody has it; pairs with itself: whoever swaps it out has it
+	mu    sync.Mutex
+	free  []*slot
+	out   atomic.Int64
+	lost  func() // a message was released: for queues that wait for all of them
 }
 
 func (s *slots) get() *slot {
+	if sl := s.spare.Swap(nil); sl != nil {
+		return sl
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if n := len(s.free); n > 0 {
@@ -42,6 +46,9 @@ func (s *slots) get() *slot {
 
 func (s *slots) put(sl *slot) {
 	sl.route = nil
+	if s.spare.CompareAndSwap(nil, sl) {
+		return
+	}
 	s.mu.Lock()
 	s.free = append(s.free, sl)
 	s.mu.Unlock()
@@ -113,7 +120,7 @@ func (m Message) Age() time.Duration {
 	if !m.valid() {
 		return 0
 	}
-	return ageOf(m.s.m.stamp)
+	return m.s.m.age()
 }
 
 // Release gives the message back to its sender. The second time is refused with ErrReleased and counted.
@@ -146,16 +153,15 @@ func (m Message) misuse() error {
 	return fmt.Errorf("release a message: %w", ErrReleased)
 }
 
-// stampOf extends an inline record's milliseconds to what the clock says now.
-func stampOf(ms uint32) uint64 {
-	now := shmio.CoarseNow() / 1e6
-	return uint64(int64(now)+int64(int32(ms-uint32(now)))) * 1e6
-}
-
-func ageOf(stamp uint64) time.Duration {
+// age is how long ago it was sent. An inline record says only the low half of the milliseconds.
+func (m *received) age() time.Duration {
 	now := shmio.CoarseNow()
-	if stamp > now {
+	if !m.block {
+		ms := int32(uint32(now/1e6) - uint32(m.stamp))
+		return time.Duration(max(ms, 0)) * time.Millisecond
+	}
+	if m.stamp > now {
 		return 0
 	}
-	return time.Duration(now - stamp)
+	return time.Duration(now - m.stamp)
 }

@@ -187,7 +187,7 @@ type received struct {
 	kind    wire.Kind
 	payload []byte
 	seq     uint64
-	stamp   uint64 // ns of CLOCK_MONOTONIC_COARSE; ms precision if inline
+	stamp   uint64 // ns of CLOCK_MONOTONIC_COARSE; inline: the low 32 bits of its ms
 	corr    uint64
 	block   bool // it has to be returned
 }
@@ -199,7 +199,7 @@ func (r *inRoute) resolve(rec *shmio.Record, m *received) error {
 			return fmt.Errorf("%w: command %d on a data route", wire.ErrBadWord, rec.Word.Cmd())
 		}
 		in := &rec.Inline
-		*m = received{topicID: in.Topic, kind: in.Kind, payload: rec.Payload, seq: r.seq(in.Seq), stamp: stampOf(in.Stamp), corr: in.Corr}
+		*m = received{topicID: in.Topic, kind: in.Kind, payload: rec.Payload, seq: r.seq(in.Seq), stamp: uint64(in.Stamp), corr: in.Corr}
 		return nil
 	}
 	blk, err := r.peer.space.Block(rec.Word)

@@ -42,7 +42,8 @@ type subOptions struct {
 func Depth(n int) SubOption { return func(o *subOptions) { o.msg.Depth = uint32(max(n, 0)) } }
 
 // Hold is how many messages of each publisher may be taken and not yet released: 1 to 65,536; DefaultHold. Nothing more
-// is received from a publisher of whose messages so many are held.
+// is received from a publisher of whose messages so many are held. Short messages that came inline are this process's own
+// copies: they don't count.
 func Hold(n int) SubOption { return func(o *subOptions) { o.msg.Hold = uint32(max(n, 0)) } }
 
 // OnFull is what happens when Depth messages wait; DropOldest by default.
@@ -168,7 +169,7 @@ func (s *Subscription) took(sl *slot, rd *shmio.Reader, err error) (Message, boo
 	if !ok {
 		name, ok = r.awaitTopic(sl.m.topicID)
 	}
-	expired := s.msg.GetExpiryNs() > 0 && ageOf(sl.m.stamp) > time.Duration(s.msg.GetExpiryNs())
+	expired := s.msg.GetExpiryNs() > 0 && sl.m.age() > time.Duration(s.msg.GetExpiryNs())
 	if !ok || expired {
 		if sl.m.block {
 			r.giveBack(sl.rec.Seq)

@@ -46,6 +46,7 @@ type Writer struct {
 	rungFor   uint64 // last epoch of armed that was rung for
 
 	sent, dropped, badReturns uint64
+	gained                    uint32 // messages that the last look for room made room for
 	sentSaid, droppedSaid     uint64 // as last stored in the half
 	bytesSaid, badSaid        uint64
 
