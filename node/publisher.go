@@ -224,16 +224,6 @@ func (p *Publisher) Publish(ctx context.Context, payload []byte) error {
 	return p.Send(ctx, l)
 }
 
-// PublishBatch publishes payloads in order; with small ones the queues' cursors move once per batch.
-func (p *Publisher) PublishBatch(ctx context.Context, payloads [][]byte) error {
-	for i, b := range payloads {
-		if err := p.Publish(ctx, b); err != nil {
-			return fmt.Errorf("message %d of %d: %w", i, len(payloads), err)
-		}
-	}
-	return nil
-}
-
 func (p *Publisher) allInline(size int) bool {
 	for _, o := range *p.routes.Load() {
 		if size > o.inline {
@@ -245,27 +235,12 @@ func (p *Publisher) allInline(size int) bool {
 
 // send numbers a message and pushes it to every route. The caller keeps its own reference to a block.
 func (p *Publisher) send(ctx context.Context, m message) error {
-	if p.closed.Load() {
-		return fmt.Errorf("send on %q: %w", p.topic, ErrClosed)
+	routes, err := p.begin(ctx)
+	if err != nil {
+		return err
 	}
 	tp := p.topicPub
-	n := tp.n
-	tp.mu.Lock()
 	defer tp.unlock()
-	if tp.closed {
-		return fmt.Errorf("send on %q: %w", tp.topic, n.whyClosed())
-	}
-	// What the center told before now is adopted before this message goes: whoever's Subscribe has returned gets it.
-	if lk := n.link.Load(); lk != nil && !lk.current() {
-		if err := lk.adopt(ctx); err != nil {
-			return fmt.Errorf("send on %q: adopt routes: %w", tp.topic, err)
-		}
-	}
-	routes := *tp.routes.Load()
-	for tp.due.Load() {
-		tp.serveHistory()
-		routes = *tp.routes.Load()
-	}
 	if m.b == nil && !p.allInline(len(m.payload)) { // a route that came just now takes less
 		b, err := tp.blockOf(ctx, m.payload)
 		if err != nil {
@@ -274,13 +249,7 @@ func (p *Publisher) send(ctx context.Context, m message) error {
 		defer b.unref()
 		m = message{b: b}
 	}
-	tp.seq++
-	now := n.clock.stamp(n)
-	if m.b != nil {
-		m.b.putHeader(wire.Header{Size: uint32(m.b.size), ID: blockID(m.b), Stamp: now, Seq: tp.seq, Topic: tp.id, Publisher: n.publisherID()})
-	} else {
-		m.in = wire.Inline{Len: len(m.payload), Kind: wire.KindPublish, Topic: tp.id, Seq: uint32(tp.seq), Stamp: uint32(now / 1e6)}
-	}
+	tp.number(&m, tp.n.clock.stamp(tp.n))
 	var full error
 	for _, o := range routes {
 		out, err := o.push(&m, false)
@@ -301,6 +270,43 @@ func (p *Publisher) send(ctx context.Context, m message) error {
 		return fmt.Errorf("send on %q: %w", tp.topic, full)
 	}
 	return nil
+}
+
+// begin starts a send: it returns with tp.mu held, and the routes that get what is sent now.
+func (p *Publisher) begin(ctx context.Context) ([]*outRoute, error) {
+	tp := p.topicPub
+	n := tp.n
+	if p.closed.Load() {
+		return nil, fmt.Errorf("send on %q: %w", tp.topic, ErrClosed)
+	}
+	tp.mu.Lock()
+	if tp.closed {
+		tp.unlock()
+		return nil, fmt.Errorf("send on %q: %w", tp.topic, n.whyClosed())
+	}
+	// What the center told before now is adopted before this message goes: whoever's Subscribe has returned gets it.
+	if lk := n.link.Load(); lk != nil && !lk.current() {
+		if err := lk.adopt(ctx); err != nil {
+			tp.unlock()
+			return nil, fmt.Errorf("send on %q: adopt routes: %w", tp.topic, err)
+		}
+	}
+	routes := *tp.routes.Load()
+	for tp.due.Load() {
+		tp.serveHistory()
+		routes = *tp.routes.Load()
+	}
+	return routes, nil
+}
+
+// number gives a message its place in the topic's sequence; tp.mu is held.
+func (tp *topicPub) number(m *message, now uint64) {
+	tp.seq++
+	if m.b != nil {
+		m.b.putHeader(wire.Header{Size: uint32(m.b.size), ID: blockID(m.b), Stamp: now, Seq: tp.seq, Topic: tp.id, Publisher: tp.n.publisherID()})
+	} else {
+		m.in = wire.Inline{Len: len(m.payload), Kind: wire.KindPublish, Topic: tp.id, Seq: uint32(tp.seq), Stamp: uint32(now / 1e6)}
+	}
 }
 
 // block waits for room at a Block subscriber, as long as the publisher consents to.

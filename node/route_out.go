@@ -198,6 +198,33 @@ type message struct {
 func (o *outRoute) push(m *message, arm bool) (shmio.Outcome, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	out, err := o.stage(m, arm)
+	if err == nil && out != shmio.Full { // what was counted is to be seen, too
+		o.w.Commit()
+	}
+	return out, err
+}
+
+// pushBatch pushes what it can of ms, in order, with one commit, and returns how many it has done with: all, or those
+// before the one that found no room.
+func (o *outRoute) pushBatch(ms []message) (done int, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for done < len(ms) {
+		var out shmio.Outcome
+		if out, err = o.stage(&ms[done], false); err != nil || out == shmio.Full {
+			break
+		}
+		done++
+	}
+	if done > 0 {
+		o.w.Commit()
+	}
+	return done, err
+}
+
+// stage is push without the commit; o.mu is held.
+func (o *outRoute) stage(m *message, arm bool) (shmio.Outcome, error) {
 	for {
 		if o.over {
 			return shmio.Full, errRouteOver
@@ -217,8 +244,7 @@ func (o *outRoute) push(m *message, arm bool) (shmio.Outcome, error) {
 			out = o.w.PushInline(m.in, m.payload)
 		}
 		switch {
-		case out == shmio.Sent, out == shmio.DroppedNewest: // what was counted is to be seen, too
-			o.w.Commit()
+		case out == shmio.Sent, out == shmio.DroppedNewest:
 			return out, nil
 		case out == shmio.Ended:
 			return out, errRouteOver
