@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -316,6 +317,7 @@ func (rs *replies) receive(ctx context.Context) {
 			rs.n.badWord("a reply of "+r.peer.name, err)
 		} else {
 			rs.deliver(r, sl)
+			runtime.Gosched() // to the caller, on this thread: it would wait for another to wake up
 		}
 		if r.ending.Load() {
 			r.drained()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -164,6 +165,7 @@ func (s *Service) receive() {
 			s.mu.Unlock()
 			select {
 			case s.work <- j:
+				runtime.Gosched() // to the worker, on this thread: it would wait for another to wake up
 			case <-s.ctx.Done():
 				s.finish(j)
 			}
