@@ -32,6 +32,7 @@ type outRoute struct {
 	timer  *time.Timer   // of the gate's holder
 
 	mu     sync.Mutex // w's pushes and returns
+	lookAt int        // how many blocks may be out before returns are looked for
 	over   bool       // nothing more can be pushed
 	overAt time.Time
 	freed  bool
@@ -229,11 +230,13 @@ func (o *outRoute) stage(m *message, arm bool) (shmio.Outcome, error) {
 		if o.over {
 			return shmio.Full, errRouteOver
 		}
-		if o.w.Out() >= reclaimAt || arm {
+		if o.w.Out() >= o.lookAt || arm {
 			if err := o.reclaim(); err != nil {
 				return shmio.Full, err
 			}
+			o.lookAt = o.w.Out() + reclaimEvery
 		}
+		o.lookAt = min(o.lookAt, o.w.Out()+reclaimEvery) // others take back, too
 		var out shmio.Outcome
 		if m.b != nil {
 			m.b.refs.Add(1)
@@ -264,8 +267,9 @@ func (o *outRoute) stage(m *message, arm bool) (shmio.Outcome, error) {
 	}
 }
 
-// reclaimAt is how many blocks are let out before returns are looked for on the way of a send.
-const reclaimAt = 8
+// reclaimEvery is how many more blocks are let out before returns are looked for again on the way of a send: each look
+// takes the line where they are counted from the reader.
+const reclaimEvery = 16
 
 // reclaim takes back what the reader returned; o.mu is held. A reader that spoils its half loses the route.
 func (o *outRoute) reclaim() error {

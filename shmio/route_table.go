@@ -18,12 +18,14 @@ type outEntry struct {
 
 // outTable knows which blocks of a route are out. The shared words are there for others to read (inspection, a
 // restarted center); decisions are made on the private twin alone, which has the same entries at the same places: open
-// addressing from seq mod size, linear probing, deletion by shifting back, so that no tombstones gather.
+// addressing from seq mod size, linear probing, deletion by shifting back, so that no tombstones gather. What is out
+// usually stands in one run without gaps, in which everything has its own place: nothing is looked for to shift then.
 type outTable struct {
 	shared  []uint64 // {seq+1, word} pairs in the writer half
 	entries []outEntry
 	mask    uint64
 	n       int
+	strays  int // entries that aren't at their own place
 	bytes   uint64
 }
 
@@ -39,6 +41,9 @@ func (t *outTable) put(seq, word, size uint64, h Held) {
 	}
 	t.entries[i] = outEntry{seq: seq, word: word, size: size, held: h, used: true}
 	t.publish(i)
+	if i != seq&t.mask {
+		t.strays++
+	}
 	t.n++
 	t.bytes += size
 }
@@ -57,12 +62,18 @@ func (t *outTable) find(seq uint64) int {
 func (t *outTable) remove(at int) outEntry {
 	e := t.entries[at]
 	hole := uint64(at)
-	for i := (hole + 1) & t.mask; t.entries[i].used; i = (i + 1) & t.mask {
+	if hole != e.seq&t.mask {
+		t.strays--
+	}
+	for i := (hole + 1) & t.mask; t.strays > 0 && t.entries[i].used; i = (i + 1) & t.mask {
 		// An entry may move back into the hole unless its own place lies behind it.
 		if (i-t.entries[i].seq)&t.mask < (i-hole)&t.mask {
 			continue
 		}
 		t.entries[hole] = t.entries[i]
+		if hole == t.entries[i].seq&t.mask { // it was a stray: it had another place than this
+			t.strays--
+		}
 		t.publish(hole) // before its old place is cleared: who dies or looks in between shows it twice, never not at all
 		hole = i
 	}
