@@ -19,6 +19,17 @@ const DefaultMagazine = 1024
 // NoMagazine, as Config.Magazine, makes every loan the full round trip AllocRequest0 → AllocReply0 → Free.
 const NoMagazine = -1
 
+// WaitStrategy says how a receiver waits when there is nothing.
+type WaitStrategy = shmio.WaitStrategy
+
+// The wait strategies. Adaptive, the default, spins for as long as that lately paid (120 µs at most), then parks. Park
+// parks at once: the least CPU. BusySpin never parks, and needs a core of its own.
+const (
+	Adaptive = shmio.Adaptive
+	Park     = shmio.Park
+	BusySpin = shmio.BusySpin
+)
+
 // Config says how a process attaches. The zero value of each field is its default; only Name is required, unless
 // Inspect or Pooled is set.
 type Config struct {
@@ -29,7 +40,7 @@ type Config struct {
 	// Socket is the path of the center's socket; "" looks where everybody does (see shmio.SocketCandidates).
 	Socket string
 	// Wait is the default wait strategy of what this node receives on: Adaptive, Park or BusySpin.
-	Wait shmio.WaitStrategy
+	Wait WaitStrategy
 	// Magazine is how many idle blocks are kept per size class; 0 is DefaultMagazine, NoMagazine keeps none.
 	Magazine int
 	// Takeover displaces a living process of the same uid that has this name.

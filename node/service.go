@@ -54,7 +54,7 @@ func Workers(n int) ServeOption { return func(o *serveOptions) { o.workers = n }
 func ServeDepth(n int) ServeOption { return func(o *serveOptions) { o.depth = n } }
 
 // ServeWait is how the service waits for requests; the node's strategy by default.
-func ServeWait(s shmio.WaitStrategy) ServeOption { return func(o *serveOptions) { o.wait = s } }
+func ServeWait(s WaitStrategy) ServeOption { return func(o *serveOptions) { o.wait = s } }
 
 // Service is a topic that this process provides.
 type Service struct {

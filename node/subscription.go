@@ -60,7 +60,7 @@ func Quota(bytes uint64) SubOption { return func(o *subOptions) { o.msg.Quota = 
 func History() SubOption { return func(o *subOptions) { o.msg.History = true } }
 
 // Wait is how Receive waits; the node's strategy by default.
-func Wait(s shmio.WaitStrategy) SubOption { return func(o *subOptions) { o.wait = s } }
+func Wait(s WaitStrategy) SubOption { return func(o *subOptions) { o.wait = s } }
 
 // Subscription receives what is published on the topics that its pattern matches.
 type Subscription struct {
