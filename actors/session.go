@@ -84,6 +84,8 @@ type session struct {
 	asked     int           // questions of the node that others have to answer
 	severed   bool          // its link is unusable: nothing more is heard
 
+	displacedBy *holder // who has its name now
+
 	control map[uint32]*nodeSegment // by number
 	data    map[segmentPlace]*nodeSegment
 	wanted  map[segmentPlace]uint64 // data segments that the node was asked for: their size

@@ -53,7 +53,7 @@ func (s *session) onFrame(c actor.Context, queue int, frame []byte) {
 		return
 	}
 	if s.state != stateOnline {
-		s.refuseFrame(to, bhomev1.ErrorCode_ERROR_CODE_INVALID_INPUT, "invalid session.")
+		s.refuseOffline(to)
 		return
 	}
 	switch typ {
@@ -120,7 +120,7 @@ type (
 // onBusFrame takes what is for PubSub and Registry.
 func (s *session) onBusFrame(c actor.Context, to asker, typ bhomev1.MsgType, body []byte) {
 	if s.state != stateOnline {
-		s.refuseFrame(to, bhomev1.ErrorCode_ERROR_CODE_INVALID_INPUT, "invalid session.")
+		s.refuseOffline(to)
 		return
 	}
 	if s.inspect {
@@ -166,6 +166,15 @@ func withBody[M proto.Message](s *session, to asker, body []byte, m M, f func(M)
 
 func (s *session) refuseFrame(to asker, code bhomev1.ErrorCode, text string) {
 	s.sendFrame(to, bhomev1.MsgType_MSG_TYPE_COMMON_REPLY, &bhomev1.CommonReply{Errmsg: errorMsg(code, "%s", text)})
+}
+
+// refuseOffline answers a node that has to register first, or that has lost its name: it may not know that yet.
+func (s *session) refuseOffline(to asker) {
+	if s.displacedBy != nil {
+		s.refuseFrame(to, bhomev1.ErrorCode_ERROR_CODE_DISPLACED, fmt.Sprintf("process %d (uid %d) has taken the name %q", s.displacedBy.pid, s.displacedBy.uid, s.id.Name))
+		return
+	}
+	s.refuseFrame(to, bhomev1.ErrorCode_ERROR_CODE_INVALID_INPUT, "invalid session.")
 }
 
 func validText(t string) string { return strings.ToValidUTF8(t, "\uFFFD") }
@@ -220,7 +229,7 @@ type nodeOnline struct {
 func (s *session) displaced(c actor.Context, m *displace) {
 	s.log.Info("displaced", "name", m.name, "session", s.id.Session, "pid", s.id.PID, "by_pid", m.by.pid)
 	s.conn.send(outFrame{typ: bhomev1.MsgType_MSG_TYPE_DISPLACED, body: &bhomev1.Displaced{Name: m.name, Pid: m.by.pid, Uid: m.by.uid}})
-	s.state = stateClosing
+	s.state, s.displacedBy = stateClosing, &m.by
 }
 
 // onSocketFrame takes what the connection's goroutine has verified.

@@ -193,6 +193,9 @@ func (n *Node) publisherID() uint16 { return uint16(n.procIndex.Load()) }
 func (n *Node) awaitLink(ctx context.Context) (*link, error) {
 	for {
 		c := n.linked.C()
+		if n.Err() != nil {
+			return nil, n.whyClosed()
+		}
 		if lk := n.link.Load(); lk != nil {
 			return lk, nil
 		}

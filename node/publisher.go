@@ -280,7 +280,7 @@ func (p *Publisher) begin(ctx context.Context) ([]*outRoute, error) {
 		return nil, fmt.Errorf("send on %q: %w", tp.topic, ErrClosed)
 	}
 	tp.mu.Lock()
-	if tp.closed {
+	if tp.closed || n.Err() != nil {
 		tp.unlock()
 		return nil, fmt.Errorf("send on %q: %w", tp.topic, n.whyClosed())
 	}
