@@ -152,7 +152,8 @@ type (
 		err       *bhomev1.ErrorMsg
 		displaced *holder
 	}
-	displace struct {
+	procLeaves struct{ id Identity } // its name is free from now on, its session not yet over
+	displace   struct {
 		session uint64
 		by      holder
 		name    string

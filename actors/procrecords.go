@@ -102,6 +102,13 @@ func (t *procTable) register(name string, h holder, takeover bool) (displaced *h
 	return displaced, nil
 }
 
+// leaves frees a name; its session still asks for what it has to give back.
+func (t *procTable) leaves(session uint64, name string) {
+	if i, ok := t.index[name]; ok && t.procs[i].owner != nil && t.procs[i].owner.session == session {
+		t.procs[i].owner = nil
+	}
+}
+
 // gone forgets a session; its names stay known.
 func (t *procTable) gone(session uint64, names ...string) {
 	for _, name := range names {

@@ -48,6 +48,8 @@ func (p *procRecords) Receive(c actor.Context) {
 			p.log.Warn("a name is refused", "name", m.id.Name, "pid", m.id.PID, "uid", m.id.UID, "holder_pid", r.err.GetPid(), "holder_uid", r.err.GetUid())
 		}
 		c.Send(m.to.session, r)
+	case *procLeaves:
+		p.table.leaves(m.id.Session, m.id.Name)
 	case *sessionGone:
 		p.table.gone(m.id.Session, p.names[m.id.Session]...)
 		delete(p.names, m.id.Session)

@@ -63,6 +63,7 @@ func (s *session) onFrame(c actor.Context, queue int, frame []byte) {
 		}
 	case bhomev1.MsgType_MSG_TYPE_UNREGISTER:
 		s.state = stateClosing
+		c.Send(s.roles.procs, &procLeaves{s.id}) // before the answer: who then asks for the name gets it
 		s.sendFrame(to, bhomev1.MsgType_MSG_TYPE_COMMON_REPLY, &bhomev1.CommonReply{})
 		c.Send(s.roles.center, &nodeLeaves{s.id})
 	case bhomev1.MsgType_MSG_TYPE_QUERY_PROCS:
