@@ -129,6 +129,7 @@ func (k *connection) queue() {
 // sender writes frames, with at most maxUnacked of those with descriptors unacknowledged.
 func (k *connection) sender() {
 	var seq, acked uint64 // sent, and of them acknowledged: a node's word beyond that counts as that
+	broken := false
 	for {
 		var f outFrame
 		select {
@@ -140,6 +141,10 @@ func (k *connection) sender() {
 			return
 		}
 		n := uint64(0)
+		if broken {
+			closeFDs(f.fds)
+			continue
+		}
 		if len(f.fds) > 0 {
 			n = seq + 1
 			for n-acked > maxUnacked {
@@ -158,9 +163,9 @@ func (k *connection) sender() {
 		}
 		closeFDs(f.fds)
 		seq = max(seq, n)
-		if err != nil && !k.closed.Load() {
+		if err != nil && !broken && !k.closed.Load() {
 			k.deliver(&socketFault{fmt.Errorf("send %v: %w", f.typ, err)})
-			return
+			broken = true // frames and acknowledgements are still taken, so that nobody waits for that
 		}
 	}
 }

@@ -84,6 +84,9 @@ type session struct {
 	asked     int           // questions of the node that others have to answer
 	severed   bool          // its link is unusable: nothing more is heard
 
+	deferred     []deferredBatch // what has to wait, and all behind it
+	waitingSince int64
+
 	displacedBy *holder // who has its name now
 
 	control map[uint32]*nodeSegment // by number
@@ -165,7 +168,9 @@ func (s *session) Receive(c actor.Context) {
 		s.conn.credit()
 	case *socketFault:
 		if errors.Is(m.err, unix.EPIPE) || errors.Is(m.err, unix.ECONNRESET) {
-			s.hungUp(c, m.err) // it went while we were telling it something
+			// It went while we were telling it something: what it said before is still to be read, and then comes the end.
+			root, self := c.ActorSystem().Root, c.Self()
+			time.AfterFunc(eofAfterDead, func() { root.Send(self, &socketEnd{m.err}) })
 		} else {
 			s.cut(c, m.err)
 		}

@@ -14,12 +14,13 @@ import (
 	"github.com/bhome-bus/bhome/wire"
 )
 
-// onFrame takes one frame of the node's, from the queue to 100 (0) or to 101 (1). The bytes are the batch's.
-func (s *session) onFrame(c actor.Context, queue int, frame []byte) {
+// onFrame takes one frame of the node's, from the queue to 100 (0) or to 101 (1). The bytes are the batch's. false: it has
+// to wait (see mustWait).
+func (s *session) onFrame(c actor.Context, queue int, frame []byte) (done bool) {
 	head, body, err := decodeFrame(frame)
 	if err != nil {
 		s.fault("frame", err)
-		return
+		return true
 	}
 	if s.cfg.hooks.onFrame != nil {
 		s.cfg.hooks.onFrame(head.GetType())
@@ -29,7 +30,7 @@ func (s *session) onFrame(c actor.Context, queue int, frame []byte) {
 		q := r[0].GetMqId() - s.id.Session
 		if q >= wire.SocketCount {
 			s.fault("reply address", fmt.Errorf("address %d is not of session %d", r[0].GetMqId(), s.id.Session))
-			return
+			return true
 		}
 		to.socket = wire.Socket(q)
 	}
@@ -37,13 +38,22 @@ func (s *session) onFrame(c actor.Context, queue int, frame []byte) {
 	if head.GetSsnId() != 0 && head.GetSsnId() != s.id.Session {
 		s.fault("session in a frame", fmt.Errorf("it claims session %d", head.GetSsnId()))
 		s.refuseFrame(to, bhomev1.ErrorCode_ERROR_CODE_INVALID_INPUT, "invalid session.")
-		return
+		return true
 	}
 	typ := bhomev1.MsgType(head.GetType())
+	if (typ == bhomev1.MsgType_MSG_TYPE_UNADVERTISE || typ == bhomev1.MsgType_MSG_TYPE_UNREGISTER) && s.mustWait() {
+		return false
+	}
 	if queue == 1 {
 		s.onBusFrame(c, to, typ, body)
-		return
+	} else {
+		s.onNodeFrame(c, to, typ, head, body)
 	}
+	return true
+}
+
+// onNodeFrame takes what is for the center itself.
+func (s *session) onNodeFrame(c actor.Context, to asker, typ bhomev1.MsgType, head *bhomev1.Head, body []byte) {
 	switch typ {
 	case bhomev1.MsgType_MSG_TYPE_PROC_INIT:
 		withBody(s, to, body, &bhomev1.ProcInit{}, func(m *bhomev1.ProcInit) { s.onProcInit(c, to, head.GetProcId(), m) })
@@ -243,8 +253,10 @@ func (s *session) onSocketFrame(c actor.Context, f *socketFrame) {
 	switch m := f.body.(type) {
 	case *bhomev1.RouteHalf:
 		s.onRouteHalf(c, m, f.bell)
+		s.goOn(c)
 	case *bhomev1.RouteClose:
 		s.onNodeClosesRoute(c, m)
+		s.goOn(c)
 	case *bhomev1.SegmentAdd:
 		s.onSegmentAdd(c, m, f)
 	case *bhomev1.SegmentDrop:

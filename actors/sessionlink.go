@@ -2,6 +2,7 @@ package actors
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 
@@ -129,23 +130,75 @@ func (s *session) onBatch(c actor.Context, b *pump.Batch) {
 	if s.offline && s.state == stateOnline {
 		s.onTick(c, s.heard)
 	}
-	for i := range b.Items {
-		it := &b.Items[i]
-		if s.cfg.hooks.onQueue != nil {
-			s.cfg.hooks.onQueue("up", int(it.Queue))
+	s.deferred = append(s.deferred, deferredBatch{b, 0})
+	if len(s.deferred) == 1 {
+		s.work(c)
+	}
+}
+
+// deferredBatch is a batch of which the items from next on are still to be handled.
+type deferredBatch struct {
+	b    *pump.Batch
+	next int
+}
+
+// work handles what the pump has drained, in order, up to a frame that has to wait.
+func (s *session) work(c actor.Context) {
+	for len(s.deferred) > 0 {
+		d := &s.deferred[0]
+		for ; d.next < len(d.b.Items); d.next++ {
+			it := &d.b.Items[d.next]
+			if it.Frame == nil {
+				s.onWord(c, int(it.Queue), it.Word)
+			} else if !s.onFrame(c, int(it.Queue), it.Frame) {
+				s.sendChunk(c)
+				return
+			}
+			if s.cfg.hooks.onQueue != nil {
+				s.cfg.hooks.onQueue("up", int(it.Queue))
+			}
 		}
-		if it.Frame != nil {
-			s.onFrame(c, int(it.Queue), it.Frame)
-		} else {
-			s.onWord(c, int(it.Queue), it.Word)
-		}
+		s.held = append(s.held, d.b)
+		s.deferred[0] = deferredBatch{}
+		s.deferred = s.deferred[1:]
+		s.waitingSince = 0
 	}
 	s.sendChunk(c)
 	if s.faults > maxFaults {
 		s.cut(c, fmt.Errorf("it has made %d faults", s.faults))
 	}
-	s.held = append(s.held, b)
 	s.giveCredit()
+}
+
+// mustWait tells whether a frame that ends routes has to wait: for the node's word, which comes over the socket, where
+// its halves of them are. What it has sent on a route is read by a peer that knows the half, however soon it ends. An
+// honest node has said it already, so nobody waits for long; one that doesn't say it is waited for a moment.
+func (s *session) mustWait() bool {
+	untold := false
+	for end, r := range s.routes {
+		if end.role == bhomev1.Role_ROLE_WRITER && r.half == nil && r.peer != nil && !r.closing {
+			untold = true
+			break
+		}
+	}
+	if !untold {
+		return false
+	}
+	now := monotonic()
+	if s.waitingSince == 0 {
+		s.waitingSince = now
+	}
+	return now-s.waitingSince < int64(waitForHalves)
+}
+
+// waitForHalves bounds mustWait.
+const waitForHalves = 2 * time.Second
+
+// goOn handles what waited, if it need not any more.
+func (s *session) goOn(c actor.Context) {
+	if len(s.deferred) > 0 && !s.severed && s.state != stateGone {
+		s.work(c)
+	}
 }
 
 // waitsForUs reports whether it is the center that keeps the node waiting.

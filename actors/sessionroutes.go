@@ -21,6 +21,7 @@ func (s *session) onRouteMessage(c actor.Context, msg any) {
 		s.routeTopics(c, m)
 	case *closeRoute:
 		s.closeRoute(c, m)
+		s.goOn(c)
 		s.tellBusy(c)
 	case *peerHalf:
 		s.peerHalf(m)

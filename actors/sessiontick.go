@@ -19,6 +19,7 @@ func (s *session) onTick(c actor.Context, now int64) {
 	s.expirePending(now)
 	s.dropEarly(now)
 	s.closeDropped(now)
+	s.goOn(c)
 	s.sendChunk(c)
 	s.flush()
 	s.sample()
