@@ -297,6 +297,25 @@ func (r *inRoute) abandon() {
 	r.n.poke()
 }
 
+// leaveRoutes ends what others send to a node that is over, so that nobody waits for it. What the program holds it holds
+// on, and what it sent is read.
+func (lk *link) leaveRoutes() {
+	n := lk.n
+	n.mu.Lock()
+	routes := make([]*inRoute, 0, len(n.in))
+	for _, r := range n.in {
+		if r.kind != bhomev1.RouteKind_ROUTE_KIND_REPLY {
+			routes = append(routes, r)
+		}
+	}
+	n.mu.Unlock()
+	for _, r := range routes {
+		r.abandon()
+		// If the socket is gone its end has ended the routes.
+		_ = lk.sendSocket(bhomev1.MsgType_MSG_TYPE_ROUTE_CLOSE, &bhomev1.RouteClose{Route: r.id, Reason: n.Err().Error()})
+	}
+}
+
 // refuse gives what waits unread back to its sender. Only after done.
 func (r *inRoute) refuse() {
 	r.mu.Lock()

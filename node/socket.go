@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -109,7 +110,7 @@ func (lk *link) onSocketFrame(typ bhomev1.MsgType, body []byte, in *descriptors)
 	case bhomev1.MsgType_MSG_TYPE_DISPLACED:
 		return parse(body, func(m *bhomev1.Displaced) error {
 			n.fail(fmt.Errorf("%w: process %d (uid %d) has taken the name %q", ErrDisplaced, m.GetPid(), m.GetUid(), m.GetName()), StateDisplaced)
-			lk.hangUp(n.Err()) // then its peers stop to send to it
+			n.background(func(context.Context) { lk.leaveRoutes() })
 			return nil
 		})
 	default:
