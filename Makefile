@@ -11,7 +11,7 @@ BENCHFLAGS ?=
 RACE = ./wire/... ./shmio/... ./actors/... ./node/... ./cmd/internal/...
 
 .DEFAULT_GOAL := build
-.PHONY: build test fmt vet staticcheck race integration demo bench fuzz generate clean help
+.PHONY: build test fmt vet staticcheck race integration demo bench compare fuzz generate clean help
 
 build: ## build bin/bhomed and bin/bhctl
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/bhomed ./cmd/bhomed
@@ -40,6 +40,11 @@ demo: build ## stream a source tree through a private bus, kill processes on the
 
 bench: build ## measure the bus, a Unix socket and the bare queue side by side
 	bin/bhctl bench suite $(BENCHFLAGS)
+
+# Beside Unix sockets, gRPC, NATS, ZeroMQ and boost::interprocess: some six minutes; writes docs/benchmarks.md.
+compare: build
+	integration/peers/install.sh
+	cd integration/peers && go run . --out ../../docs/benchmarks.md
 
 fuzz: ## run each fuzz test for FUZZTIME
 	@set -e; grep -roE --include='*_test.go' '^func Fuzz[[:alnum:]_]+' . | sort | while IFS=: read -r file f; do \
