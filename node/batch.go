@@ -61,7 +61,7 @@ func (p *Publisher) publishChunk(ctx context.Context, payloads [][]byte) (int, e
 	}
 	for i := range ms {
 		if b := ms[i].b; b != nil {
-			if tp.adv.GetKeep() > 0 {
+			if tp.adv.Load().GetKeep() > 0 {
 				tp.keep(b)
 			}
 			b.unref()

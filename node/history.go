@@ -8,7 +8,7 @@ import (
 func (tp *topicPub) keep(b *block) {
 	b.refs.Add(1)
 	tp.history = append(tp.history, b)
-	if over := len(tp.history) - int(tp.adv.GetKeep()); over > 0 {
+	if over := len(tp.history) - int(tp.adv.Load().GetKeep()); over > 0 {
 		for _, old := range tp.history[:over] {
 			old.unref()
 		}

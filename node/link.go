@@ -51,6 +51,7 @@ type link struct {
 	sendMu   sync.Mutex // one sender on the socket at a time
 	progress *broadcast // fires after each socket frame
 
+	ready     chan struct{} // closed when the center knows what this node publishes, subscribes to and serves
 	dead      chan struct{} // closed at hang-up
 	deadOnce  sync.Once
 	closeOnce sync.Once
@@ -214,6 +215,18 @@ func (lk *link) callRaw(ctx context.Context, queue int, socket wire.Socket, typ 
 		return callReply{}, fmt.Errorf("ask the center (message type %d): %w", typ, ErrDisconnected)
 	case <-ctx.Done():
 		return callReply{}, fmt.Errorf("ask the center (message type %d): %w", typ, context.Cause(ctx))
+	}
+}
+
+// settle waits until the center knows this node: what is ended before that may still be on its way there.
+func (lk *link) settle(ctx context.Context) error {
+	select {
+	case <-lk.ready:
+		return nil
+	case <-lk.dead:
+		return ErrDisconnected
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -72,6 +73,7 @@ type Node struct {
 	pubs        map[string]*topicPub
 	clients     map[string]*serviceClient
 	sinks       map[uint64]queuedSink // by subscription number
+	restored    *link                 // the last that was told what is known
 	closed      bool                  // Close was called
 	oldLinks    []*shmio.Segment      // of links that are over
 	torn        bool                  // no more background work
@@ -149,6 +151,7 @@ func (n *Node) establish(ctx context.Context) error {
 		return err
 	}
 	n.state.Store(int32(StateOnline))
+	close(lk.ready)
 	n.linked.Fire()
 	n.changed.Fire()
 	n.poke()
@@ -205,6 +208,61 @@ func (n *Node) awaitLink(ctx context.Context) (*link, error) {
 			return nil, fmt.Errorf("%w: %w", ErrDisconnected, context.Cause(ctx))
 		case <-n.closing:
 			return nil, n.whyClosed()
+		}
+	}
+}
+
+// readyLink is the link to a center that knows this node; nil: there is none now.
+func (n *Node) readyLink() *link {
+	if lk := n.link.Load(); lk != nil {
+		select {
+		case <-lk.ready:
+			return lk
+		default:
+		}
+	}
+	return nil
+}
+
+// awaitReady waits for a center that knows this node.
+func (n *Node) awaitReady(ctx context.Context) (*link, error) {
+	for {
+		lk, err := n.awaitLink(ctx)
+		if err != nil {
+			return nil, err
+		}
+		select {
+		case <-lk.ready:
+			return lk, nil
+		case <-lk.dead:
+			runtime.Gosched() // whoever replaces it is at it
+		case <-n.closing:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: %w", ErrDisconnected, context.Cause(ctx))
+		}
+	}
+}
+
+// tell has the center know something of this node, until it does; known, under n.mu, is what makes restore tell each
+// further center.
+func (n *Node) tell(ctx context.Context, known *bool, call func(lk *link) error) error {
+	for {
+		lk, err := n.awaitReady(ctx)
+		if err != nil {
+			return err
+		}
+		if err = call(lk); err == nil {
+			n.mu.Lock()
+			*known = *known || n.restored == lk
+			ok := *known
+			n.mu.Unlock()
+			if ok {
+				return nil
+			}
+			continue // the next one has been told of all that was known, and not of this
+		}
+		if !errors.Is(err, ErrDisconnected) || n.cfg.NoReconnect {
+			return err
 		}
 	}
 }

@@ -31,18 +31,24 @@ type topicPub struct {
 	n      *Node
 	topic  string
 	routes atomic.Pointer[[]*outRoute] // copied on write under n.mu; pairs with send's load
+	adv    atomic.Pointer[advertised]  // replaced whole; pairs with the loads of who sends
 
 	mu      sync.Mutex // sends, in order
 	closed  bool       // the node is
-	adv     *bhomev1.Advertise
-	id      uint32
 	seq     uint64
 	history []*block
 
 	users     int         // Publishers; under n.mu
+	known     bool        // to the center; under n.mu
 	dueRoutes []*outRoute // wait for the history; under n.mu
 	due       atomic.Bool // dueRoutes isn't empty; stored before routes, pairs with send's load after it
 	keeps     atomic.Bool // Keep(n): everything goes in blocks
+}
+
+// advertised is what the center was told last, and the id that it has given the topic.
+type advertised struct {
+	*bhomev1.Advertise
+	id uint32
 }
 
 // Publisher publishes on one topic. Safe for concurrent use; each goroutine's messages keep their order.
@@ -78,11 +84,7 @@ func (n *Node) Publisher(ctx context.Context, topic string, opts ...PubOption) (
 	tp := n.topicPub(topic)
 	tp.users++
 	n.mu.Unlock()
-	lk, err := n.awaitLink(ctx)
-	if err == nil {
-		err = tp.advertise(ctx, lk, adv)
-	}
-	if err != nil {
+	if err := n.tell(ctx, &tp.known, func(lk *link) error { return tp.advertise(ctx, lk, adv) }); err != nil {
 		n.dropPub(tp)
 		return nil, fmt.Errorf("publish on %q: %w", topic, err)
 	}
@@ -94,10 +96,9 @@ func (tp *topicPub) advertise(ctx context.Context, lk *link, adv *bhomev1.Advert
 	if err := lk.callInto(ctx, upBus, wire.SocketNode, bhomev1.MsgType_MSG_TYPE_ADVERTISE, adv, &r, tp.topic); err != nil {
 		return err
 	}
-	tp.mu.Lock()
-	tp.adv, tp.id = adv, r.GetTopicId()
+	// Not under mu: a publisher may be waiting for room, and must not keep its node from the center.
+	tp.adv.Store(&advertised{adv, r.GetTopicId()})
 	tp.keeps.Store(adv.GetKeep() > 0)
-	tp.mu.Unlock()
 	return nil
 }
 
@@ -263,7 +264,7 @@ func (p *Publisher) send(ctx context.Context, m message) error {
 			}
 		}
 	}
-	if m.b != nil && tp.adv.GetKeep() > 0 {
+	if m.b != nil && tp.adv.Load().GetKeep() > 0 {
 		tp.keep(m.b)
 	}
 	if full != nil {
@@ -303,15 +304,15 @@ func (p *Publisher) begin(ctx context.Context) ([]*outRoute, error) {
 func (tp *topicPub) number(m *message, now uint64) {
 	tp.seq++
 	if m.b != nil {
-		m.b.putHeader(wire.Header{Size: uint32(m.b.size), ID: blockID(m.b), Stamp: now, Seq: tp.seq, Topic: tp.id, Publisher: tp.n.publisherID()})
+		m.b.putHeader(wire.Header{Size: uint32(m.b.size), ID: blockID(m.b), Stamp: now, Seq: tp.seq, Topic: tp.adv.Load().id, Publisher: tp.n.publisherID()})
 	} else {
-		m.in = wire.Inline{Len: len(m.payload), Kind: wire.KindPublish, Topic: tp.id, Seq: uint32(tp.seq), Stamp: uint32(now / 1e6)}
+		m.in = wire.Inline{Len: len(m.payload), Kind: wire.KindPublish, Topic: tp.adv.Load().id, Seq: uint32(tp.seq), Stamp: uint32(now / 1e6)}
 	}
 }
 
 // block waits for room at a Block subscriber, as long as the publisher consents to.
 func (tp *topicPub) block(ctx context.Context, o *outRoute, m *message) error {
-	consent := time.Duration(tp.adv.GetBlockNs())
+	consent := time.Duration(tp.adv.Load().GetBlockNs())
 	if consent <= 0 {
 		o.countDrop()
 		return nil
@@ -361,8 +362,11 @@ func (p *Publisher) Close(ctx context.Context) error {
 	if lk == nil {
 		return nil
 	}
-	err := lk.callInto(ctx, upBus, wire.SocketNode, bhomev1.MsgType_MSG_TYPE_UNADVERTISE, &bhomev1.Unadvertise{Topic: p.topic},
-		&bhomev1.CommonReply{}, p.topic)
+	err := lk.settle(ctx)
+	if err == nil {
+		err = lk.callInto(ctx, upBus, wire.SocketNode, bhomev1.MsgType_MSG_TYPE_UNADVERTISE, &bhomev1.Unadvertise{Topic: p.topic},
+			&bhomev1.CommonReply{}, p.topic)
+	}
 	if err != nil && !errors.Is(err, ErrDisconnected) {
 		return fmt.Errorf("stop publishing on %q: %w", p.topic, err)
 	}

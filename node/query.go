@@ -34,7 +34,7 @@ type answer interface {
 
 func (n *Node) query(ctx context.Context, typ bhomev1.MsgType, body proto.Message, reply answer) error {
 	for {
-		lk, err := n.awaitLink(ctx)
+		lk, err := n.awaitReady(ctx)
 		if err != nil {
 			return err
 		}
@@ -140,7 +140,7 @@ func (n *Node) CenterRequest(ctx context.Context, typ uint32, body []byte) (uint
 	if typ < uint32(bhomev1.MsgType_MSG_TYPE_USER) {
 		return 0, nil, fmt.Errorf("ask the embedding program: %w: message type %d is bhome's own; yours begin at 1000", ErrInvalid, typ)
 	}
-	lk, err := n.awaitLink(ctx)
+	lk, err := n.awaitReady(ctx)
 	if err != nil {
 		return 0, nil, err
 	}

@@ -153,15 +153,26 @@ func (n *Node) reportRoutes() []*bhomev1.ReportedRoute {
 // restore tells a new center what this process publishes, subscribes to, serves and asks. Nothing the first time.
 func (n *Node) restore(ctx context.Context, lk *link) error {
 	n.mu.Lock()
+	n.restored = lk
 	var pubs []*topicPub
 	for _, tp := range n.pubs {
-		if tp.users > 0 && tp.id != 0 {
+		if tp.users > 0 && tp.known { // else tell is at it, and waits for us
 			pubs = append(pubs, tp)
 		}
 	}
-	var sinks []queuedSink
+	var subs []*Subscription
+	var services []*Service
 	for _, s := range n.sinks {
-		sinks = append(sinks, s)
+		switch s := s.(type) {
+		case *Subscription:
+			if s.known {
+				subs = append(subs, s)
+			}
+		case *Service:
+			if s.known {
+				services = append(services, s)
+			}
+		}
 	}
 	var clients []*serviceClient
 	for _, c := range n.clients {
@@ -169,20 +180,18 @@ func (n *Node) restore(ctx context.Context, lk *link) error {
 	}
 	n.mu.Unlock()
 	for _, tp := range pubs {
-		if err := tp.advertise(ctx, lk, tp.adv); err != nil {
+		if err := tp.advertise(ctx, lk, tp.adv.Load().Advertise); err != nil {
 			return fmt.Errorf("publish on %q again: %w", tp.topic, err)
 		}
 	}
-	for _, s := range sinks {
-		var err error
-		switch s := s.(type) {
-		case *Subscription:
-			err = lk.callInto(ctx, upBus, wire.SocketSub, bhomev1.MsgType_MSG_TYPE_SUBSCRIBE, s.msg, &bhomev1.CommonReply{}, s.Pattern())
-		case *Service:
-			err = lk.callInto(ctx, upBus, wire.SocketServer, bhomev1.MsgType_MSG_TYPE_REGISTER_RPC, s.msg, &bhomev1.CommonReply{}, s.topic)
+	for _, s := range subs {
+		if err := s.subscribe(ctx, lk); err != nil {
+			return fmt.Errorf("subscribe to %q again: %w", s.Pattern(), err)
 		}
-		if err != nil {
-			return fmt.Errorf("subscribe or serve again: %w", err)
+	}
+	for _, s := range services {
+		if err := s.register(ctx, lk); err != nil {
+			return fmt.Errorf("serve %q again: %w", s.topic, err)
 		}
 	}
 	for _, c := range clients {

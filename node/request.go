@@ -61,15 +61,15 @@ func (sc *serviceClient) removeRoute(o *outRoute) {
 
 // connect makes the center open routes to the providers, once per link.
 func (sc *serviceClient) connect(ctx context.Context) error {
-	if lk := sc.n.link.Load(); lk != nil && sc.connected.Load() == lk {
+	if lk := sc.n.readyLink(); lk != nil && sc.connected.Load() == lk {
 		return sc.adopt(ctx, lk)
 	}
-	if len(*sc.routes.Load()) > 0 && sc.n.link.Load() == nil {
+	if len(*sc.routes.Load()) > 0 && sc.n.readyLink() == nil {
 		return nil // no center now, but routes that go on
 	}
 	sc.connectMu.Lock()
 	defer sc.connectMu.Unlock()
-	lk, err := sc.n.awaitLink(ctx)
+	lk, err := sc.n.awaitReady(ctx)
 	if err != nil {
 		return err
 	}

@@ -62,6 +62,7 @@ type Service struct {
 	topic   string
 	handler Handler
 	msg     *bhomev1.RegisterRPC
+	known   bool // to the center; under n.mu
 	inbox   *shmio.Inbox
 	slots   slots
 	ctx     context.Context // of the handlers
@@ -113,15 +114,15 @@ func (n *Node) Serve(ctx context.Context, topic string, h Handler, opts ...Serve
 	for range o.workers {
 		s.wg.Go(s.worker)
 	}
-	lk, err := n.awaitLink(ctx)
-	if err == nil {
-		err = lk.callInto(ctx, upBus, wire.SocketServer, bhomev1.MsgType_MSG_TYPE_REGISTER_RPC, s.msg, &bhomev1.CommonReply{}, topic)
-	}
-	if err != nil {
+	if err := n.tell(ctx, &s.known, func(lk *link) error { return s.register(ctx, lk) }); err != nil {
 		s.shut()
 		return nil, fmt.Errorf("serve %q: %w", topic, err)
 	}
 	return s, nil
+}
+
+func (s *Service) register(ctx context.Context, lk *link) error {
+	return lk.callInto(ctx, upBus, wire.SocketServer, bhomev1.MsgType_MSG_TYPE_REGISTER_RPC, s.msg, &bhomev1.CommonReply{}, s.topic)
 }
 
 // Topic is what is served.
@@ -316,8 +317,10 @@ func (s *Service) Close(ctx context.Context) error {
 	}
 	var err error
 	if lk := s.n.link.Load(); lk != nil {
-		err = lk.callInto(ctx, upBus, wire.SocketServer, bhomev1.MsgType_MSG_TYPE_UNREGISTER_RPC,
-			&bhomev1.UnregisterRPC{Service: s.msg.GetService()}, &bhomev1.CommonReply{}, s.topic)
+		if err = lk.settle(ctx); err == nil {
+			err = lk.callInto(ctx, upBus, wire.SocketServer, bhomev1.MsgType_MSG_TYPE_UNREGISTER_RPC,
+				&bhomev1.UnregisterRPC{Service: s.msg.GetService()}, &bhomev1.CommonReply{}, s.topic)
+		}
 		if errors.Is(err, ErrDisconnected) {
 			err = nil
 		}

@@ -66,6 +66,7 @@ func Wait(s WaitStrategy) SubOption { return func(o *subOptions) { o.wait = s } 
 type Subscription struct {
 	n       *Node
 	msg     *bhomev1.Subscribe
+	known   bool // to the center; under n.mu
 	inbox   *shmio.Inbox
 	slots   slots
 	expired atomic.Uint64
@@ -101,15 +102,15 @@ func (n *Node) Subscribe(ctx context.Context, pattern string, opts ...SubOption)
 	if err := n.addSink(s.msg.Subscription, s); err != nil {
 		return nil, fmt.Errorf("subscribe to %q: %w", pattern, err)
 	}
-	lk, err := n.awaitLink(ctx)
-	if err == nil {
-		err = lk.callInto(ctx, upBus, wire.SocketSub, bhomev1.MsgType_MSG_TYPE_SUBSCRIBE, s.msg, &bhomev1.CommonReply{}, pattern)
-	}
-	if err != nil {
+	if err := n.tell(ctx, &s.known, func(lk *link) error { return s.subscribe(ctx, lk) }); err != nil {
 		s.shut()
 		return nil, fmt.Errorf("subscribe to %q: %w", pattern, err)
 	}
 	return s, nil
+}
+
+func (s *Subscription) subscribe(ctx context.Context, lk *link) error {
+	return lk.callInto(ctx, upBus, wire.SocketSub, bhomev1.MsgType_MSG_TYPE_SUBSCRIBE, s.msg, &bhomev1.CommonReply{}, s.Pattern())
 }
 
 // Pattern is what was subscribed to.
@@ -267,8 +268,11 @@ func (s *Subscription) Close(ctx context.Context) error {
 	if lk == nil {
 		return nil // the next center never hears of it
 	}
-	err := lk.callInto(ctx, upBus, wire.SocketSub, bhomev1.MsgType_MSG_TYPE_UNSUBSCRIBE,
-		&bhomev1.Unsubscribe{Subscription: s.msg.GetSubscription()}, &bhomev1.CommonReply{}, s.Pattern())
+	err := lk.settle(ctx)
+	if err == nil {
+		err = lk.callInto(ctx, upBus, wire.SocketSub, bhomev1.MsgType_MSG_TYPE_UNSUBSCRIBE,
+			&bhomev1.Unsubscribe{Subscription: s.msg.GetSubscription()}, &bhomev1.CommonReply{}, s.Pattern())
+	}
 	if err != nil && !errors.Is(err, ErrDisconnected) {
 		return fmt.Errorf("unsubscribe from %q: %w", s.Pattern(), err)
 	}
