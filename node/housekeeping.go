@@ -36,6 +36,7 @@ func (n *Node) housekeep() {
 			wait = min(2*wait, retryMost)
 		case <-beat.C:
 			n.heartbeat()
+			n.endClosedPeers()
 			n.mag.trimIdle()
 			beat.Reset(n.beatEvery())
 		}

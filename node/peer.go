@@ -297,6 +297,33 @@ func (n *Node) unmapRetired() (done bool) {
 	return done
 }
 
+// endClosedPeers ends what there is with processes that go on but have closed their nodes: they say so in their segments.
+// It is for when there is no center, or a new one that has never heard of them.
+func (n *Node) endClosedPeers() {
+	n.mu.Lock()
+	var closed []*peer
+	for _, p := range n.peers {
+		if p.closed() {
+			closed = append(closed, p)
+		}
+	}
+	n.mu.Unlock()
+	for _, p := range closed {
+		n.peerDied(p)
+	}
+}
+
+func (p *peer) closed() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.control {
+		if s.State() == shmio.StateClosed { // who holds messages doesn't say it
+			return true
+		}
+	}
+	return false
+}
+
 // peerDied ends everything with a peer whose process, or session, is over. What it sent before is still delivered.
 func (n *Node) peerDied(p *peer) {
 	if !p.dead.CompareAndSwap(false, true) {

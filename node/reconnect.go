@@ -81,6 +81,7 @@ const reportBatch = 2000
 // report tells a new center what this node holds: its segments, its grants and its routes. It is the sole truth.
 func (lk *link) report() error {
 	n := lk.n
+	n.endClosedPeers()
 	control, data := n.mem.segments()
 	for _, s := range append(append([]*shmio.Segment(nil), control...), data[1:]...) {
 		if err := lk.announce(s); err != nil {
