@@ -195,13 +195,23 @@ func TestTopicIDs(t *testing.T) {
 	if again := ids.keep("c", 7); !first || !again || ids.keep("c", 8) || ids.keep("d", 7) || ids.keep("e", 0) || ids.keep("a", 9) {
 		t.Error("a reported id: only a free one, by a name without one, is kept")
 	}
-	ids.next = ^uint32(0) // the numbers wrap: 0 and what is taken are left out
-	d := ids.of("d")
-	if d == 0 || d == a || d == b || d == 7 {
-		t.Errorf("id %d after the wrap; taken: %d %d 7", d, a, b)
+	other := newTopicIDs(0, 5, nil) // of another center
+	if other.of("b") != b || other.of("a") != a {
+		t.Error("the ids depend on the order")
 	}
-	if ids.of("e") == 0 || ids.of("f") != 0 {
+	home := other.of("d")
+	if !ids.keep("taken", home) {
+		t.Fatal("a free id isn't kept")
+	}
+	d := ids.of("d")
+	if d == 0 || d == a || d == b || d == 7 || d == home {
+		t.Errorf("id %d; taken: %d %d 7 %d", d, a, b, home)
+	}
+	if ids.of("e") != 0 || ids.keep("e", 8) {
 		t.Error("5 ids, and no sixth")
+	}
+	if last := newTopicIDs(0, 5, nil); last.at(^uint32(0)) != firstService-1 || last.at(firstService) != 0 {
+		t.Error("the numbers don't wrap")
 	}
 	if ids.of("d") != d {
 		t.Error("a known name in a full table")

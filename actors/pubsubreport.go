@@ -20,6 +20,11 @@ func (p *pubSub) reported(c actor.Context, m *reportedRoute) {
 		h = &halfReport{}
 		p.halves[o.GetRoute()] = h
 	}
+	for _, t := range o.GetTopics() { // before its node publishes again
+		if p.ids.keep(t.GetName(), t.GetId()) && !p.ids.inUse(t.GetName()) {
+			p.ids.freed++
+		}
+	}
 	if o.GetRole() == bhomev1.Role_ROLE_WRITER {
 		h.writer = m
 	} else {
@@ -77,6 +82,17 @@ func (p *pubSub) adopt(c actor.Context, h *halfReport, w, r *bhomev1.RouteOpen) 
 	p.record(route)
 	c.Send(h.writer.id.pidOf, &adoptRoute{open: w, peer: h.reader.id.pidOf})
 	c.Send(h.reader.id.pidOf, &adoptRoute{open: r, peer: h.writer.id.pidOf})
+	// What the center before told the writer, and could not tell the reader any more.
+	known := topicNames(r.GetTopics())
+	var missed []*bhomev1.TopicID
+	for _, t := range w.GetTopics() {
+		if known[t.GetId()] == "" {
+			missed = append(missed, t)
+		}
+	}
+	if len(missed) > 0 {
+		c.Send(h.reader.id.pidOf, &routeTopics{msg: &bhomev1.RouteTopics{Route: route.id, Added: missed}, role: bhomev1.Role_ROLE_READER})
+	}
 }
 
 // rows lists the topics, and the patterns that nobody publishes on.

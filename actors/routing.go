@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"hash/fnv"
 	"math/rand/v2"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -114,18 +115,19 @@ func slotsFor(depth uint32) uint32 {
 	return n
 }
 
-// topicIDs gives names their ids. An id is not given again before all others were.
+// topicIDs gives names their ids: by their hashes, so that another center most likely gives the same. Routes that outlive
+// a center go on with the ids they have; what came with another one on them could not be told from another topic's.
 type topicIDs struct {
 	ids   map[string]uint32
 	names map[uint32]string
-	next  uint32
+	first uint32 // 0, or firstService
 	most  int
 	inUse func(name string) bool // whether a name must keep its id
 	freed int                    // names that went out of use since the last purge
 }
 
 func newTopicIDs(first uint32, most int, inUse func(name string) bool) topicIDs {
-	return topicIDs{ids: map[string]uint32{}, names: map[uint32]string{}, next: first, most: most, inUse: inUse}
+	return topicIDs{ids: map[string]uint32{}, names: map[uint32]string{}, first: first, most: most, inUse: inUse}
 }
 
 // purge forgets the names that are out of use: they stay known as long as there is room, so that what is still under way
@@ -153,18 +155,25 @@ func (t *topicIDs) of(name string) uint32 {
 			return 0
 		}
 	}
-	for t.next++; t.next == 0 || t.names[t.next] != ""; t.next++ {
+	h := fnv.New32a()
+	h.Write([]byte(name)) // never fails
+	id := t.at(h.Sum32())
+	for id == 0 || t.names[id] != "" {
+		id = t.at(id + 1)
 	}
-	t.ids[name], t.names[t.next] = t.next, name
-	return t.next
+	t.ids[name], t.names[id] = id, name
+	return id
 }
 
-// keep gives a name the id that nodes already use; false: the name or the id is taken by another.
+// at is the id of this kind with the low bits of n.
+func (t *topicIDs) at(n uint32) uint32 { return t.first | n&(firstService-1) }
+
+// keep gives a name the id that nodes already use; false: the name or the id is taken by another, or the table is full.
 func (t *topicIDs) keep(name string, id uint32) bool {
 	if have, ok := t.ids[name]; ok {
 		return have == id
 	}
-	if id == 0 || t.names[id] != "" {
+	if id == 0 || t.names[id] != "" || len(t.ids) >= t.most {
 		return false
 	}
 	t.ids[name], t.names[id] = id, name

@@ -1,0 +1,39 @@
+package actors
+
+import (
+	"testing"
+
+	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
+)
+
+// A route that outlived the center keeps the topics' numbers, from the first end's report on; what only the writer was
+// told of, the reader is told now.
+func TestReportedTopicsKeepTheirNumbers(t *testing.T) {
+	h := newHub(t)
+	topics := []*bhomev1.TopicID{{Id: 7, Name: "a.x"}, {Id: 8, Name: "a.y"}, {Id: 9, Name: "a.z"}}
+	half := func(session, peer uint64, role bhomev1.Role, topics []*bhomev1.TopicID) *reportedRoute {
+		return &reportedRoute{id: fakeNode(session).id, route: &bhomev1.ReportedRoute{Route: &bhomev1.RouteOpen{Route: 5, Role: role,
+			Kind: bhomev1.RouteKind_ROUTE_KIND_PUBSUB, Slots: 1024, Depth: 64, Out: 128, PeerSession: peer, Subscription: 1, Topics: topics}}}
+	}
+	h.reported(h.c, half(100, 200, bhomev1.Role_ROLE_WRITER, topics))
+	for _, topic := range topics {
+		h.must(100, &bhomev1.Advertise{Topic: topic.Name})
+		if id := h.ids.ids[topic.Name]; id != topic.Id {
+			t.Errorf("%q has number %d now, had %d", topic.Name, id, topic.Id)
+		}
+	}
+	h.reported(h.c, half(200, 100, bhomev1.Role_ROLE_READER, topics[:1]))
+	var told []*bhomev1.TopicID
+	for _, s := range h.c.take() {
+		if m, ok := s.msg.(*routeTopics); ok && m.role == bhomev1.Role_ROLE_READER && sessionOf(s.to) == 200 {
+			told = append(told, m.msg.GetAdded()...)
+		}
+	}
+	if len(told) != 2 || told[0].Id != 8 || told[0].Name != "a.y" || told[1].Id != 9 {
+		t.Errorf("the reader is told of %v", told)
+	}
+	h.must(200, sub(1, "a."))
+	if len(h.routes) != 1 || len(h.routes[5].topics) != 3 {
+		t.Errorf("routes: %v", h.routes)
+	}
+}
