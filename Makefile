@@ -41,8 +41,7 @@ demo: build ## stream a source tree through a private bus, kill processes on the
 bench: build ## measure the bus, a Unix socket and the bare queue side by side
 	bin/bhctl bench suite $(BENCHFLAGS)
 
-# Beside Unix sockets, gRPC, NATS, ZeroMQ and boost::interprocess: some six minutes; writes docs/benchmarks.md.
-compare: build
+compare: build ## measure bhome beside Unix sockets, gRPC, NATS, ZeroMQ and boost::interprocess; writes docs/benchmarks.md
 	integration/peers/install.sh
 	cd integration/peers && go run . --out ../../docs/benchmarks.md
 
