@@ -5,6 +5,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -39,11 +40,31 @@ func TestMain(m *testing.M) {
 // play is what the other processes do. They report on standard output and end with standard input.
 func play(role, socket string) error {
 	ctx := context.Background()
-	n, err := node.Attach(ctx, node.Config{Name: role, Socket: socket})
+	cfg := node.Config{Name: role, Socket: socket}
+	if role == "taker" {
+		cfg.Name, cfg.Takeover = "cam", true
+	}
+	n, err := node.Attach(ctx, cfg)
 	if err != nil {
 		return err
 	}
 	switch role {
+	case "cam", "taker":
+		go func() {
+			<-n.Done()
+			fmt.Println("displaced:", errors.Is(n.Err(), node.ErrDisplaced))
+		}()
+	case "keeper":
+		var s *node.Subscription
+		if s, err = n.Subscribe(ctx, "t", node.Depth(16), node.Hold(16)); err == nil {
+			fmt.Println("ready")
+			for range 10 {
+				if _, err = s.Receive(ctx); err != nil {
+					return err
+				}
+			}
+			fmt.Println("holds 10")
+		}
 	case "provider":
 		_, err = n.Serve(ctx, "slow", func(ctx context.Context, _ *node.Request) ([]byte, error) {
 			fmt.Println("in hand")
