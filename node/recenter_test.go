@@ -340,3 +340,26 @@ func TestTopicsKeepTheirNamesAcrossCenters(t *testing.T) {
 		}
 	}
 }
+
+// A publisher that waits for a slow subscriber doesn't keep its process from the next center.
+func TestAWaitingPublisherAttachesAgain(t *testing.T) {
+	c := newCenters(t)
+	pub := c.attach("pub")
+	p := c.publisher(pub, "t", node.AllowBlock(time.Hour))
+	s := c.subscribe(c.attach("sub"), "t", node.OnFull(node.Block), node.Depth(2))
+	c.sendNumbers(p, 0, 2)
+	sent := make(chan error)
+	go func() { sent <- c.send(p, 2, 10) }()
+	for range 3 {
+		c.stop()
+		c.await(node.StateReconnecting, pub)
+		c.start()
+		c.await(node.StateOnline, pub)
+	}
+	other := c.publisher(pub, "u")
+	c.sendNumbers(other, 0, 4)
+	c.wantNumbers(s, 0, 10)
+	if err := <-sent; err != nil {
+		t.Fatal(err)
+	}
+}
