@@ -62,7 +62,7 @@ type Node struct {
 	endOnce sync.Once
 	err     error // why it ended; read after closing
 
-	life sync.RWMutex // held for reading while a request looks at the link segment
+	life sync.RWMutex // held for reading while a request looks at the link segment, and while it, or a reply, is sent
 
 	mu          sync.Mutex
 	peers       map[uint64]*peer
@@ -76,7 +76,7 @@ type Node struct {
 	restored    *link                 // the last that was told what is known
 	closed      bool                  // Close was called
 	oldLinks    []*shmio.Segment      // of links that are over
-	torn        bool                  // no more background work
+	torn        bool                  // no more background work, requests and replies; stored under life, too
 	work        sync.WaitGroup        // of background; Add under mu while !torn
 }
 

@@ -170,7 +170,7 @@ func (n *Node) restore(ctx context.Context, lk *link) error {
 				subs = append(subs, s)
 			}
 		case *Service:
-			if s.known {
+			if s.known && !s.closed.Load() {
 				services = append(services, s)
 			}
 		}

@@ -110,9 +110,33 @@ func (sc *serviceClient) pick() (clientRoute, bool) {
 
 // pendingCall is one request whose reply is awaited.
 type pendingCall struct {
-	session uint64 // of the provider
-	topic   string
-	done    func(*Reply, error) // once
+	o     *outRoute // to the provider; the call has a place in its calls
+	topic string
+	done  func(*Reply, error) // once
+}
+
+func (c *pendingCall) session() uint64 { return c.o.peer.session }
+
+// over gives the call's place to another; the provider counts it as answered, or soon will.
+func (c *pendingCall) over() { <-c.o.calls }
+
+// begin takes a place for a request, waiting until there is one.
+func (o *outRoute) begin(ctx context.Context) error {
+	select {
+	case o.calls <- struct{}{}:
+		return nil
+	default:
+	}
+	select {
+	case o.calls <- struct{}{}:
+		return nil
+	case <-o.ended:
+		return errRouteOver
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-o.n.closing:
+		return o.n.whyClosed()
+	}
 }
 
 // replies is where all replies to this process arrive.
@@ -167,7 +191,8 @@ func (n *Node) Request(ctx context.Context, topic string, payload []byte) (*Repl
 }
 
 // RequestAsync asks like Request and returns once the request is on its way; done hears the reply, or why there is none,
-// once, on a goroutine that must not be held up. ctx bounds the sending and the waiting.
+// once, on a goroutine that must not be held up: it takes in all replies, so nothing that waits for one can be called there,
+// nor this while as many requests are unanswered as the provider takes (ServeDepth). ctx bounds the sending and the waiting.
 func (n *Node) RequestAsync(ctx context.Context, topic string, payload []byte, done func(*Reply, error)) error {
 	// The reply can come before ask returns; whoever comes second stops the watch on ctx.
 	var stop atomic.Pointer[func() bool]
@@ -207,23 +232,23 @@ func (n *Node) ask(ctx context.Context, topic string, payload []byte, done func(
 	}
 	for {
 		cr, ok := sc.pick()
+		if !ok && n.Err() != nil {
+			return 0, fmt.Errorf("request %q: %w", topic, n.whyClosed())
+		}
 		if !ok {
 			return 0, fmt.Errorf("request %q: %w: nobody serves it now (WaitForService waits)", topic, ErrNoProvider)
 		}
-		corr := n.replies.register(&pendingCall{session: cr.o.peer.session, topic: topic, done: done})
-		m, err := n.dataMessage(ctx, payload, cr.o.inline, wire.SocketClient, wire.Header{Kind: wire.KindRequest, ID: corr, Topic: cr.topicID})
+		err := cr.o.begin(ctx)
 		if err == nil {
-			var out shmio.Outcome
-			if out, err = cr.o.push(&m, false); err == nil && out == shmio.Full {
-				err = cr.o.wait(ctx, &m, 0)
+			corr := n.replies.register(&pendingCall{o: cr.o, topic: topic, done: done})
+			if err = n.sendRequest(ctx, cr, corr, payload); err == nil {
+				return corr, nil
 			}
-			m.release()
-		}
-		if err == nil {
-			return corr, nil
-		}
-		if !n.replies.forget(corr) {
-			return corr, nil // done has heard that the provider died
+			c := n.replies.take(corr)
+			if c == nil {
+				return corr, nil // done has heard that the provider died
+			}
+			c.over()
 		}
 		if !errors.Is(err, errRouteOver) {
 			return 0, fmt.Errorf("request %q to %q: %w", topic, cr.o.peer.name, err)
@@ -233,6 +258,24 @@ func (n *Node) ask(ctx context.Context, topic string, payload []byte, done func(
 		sc.removeRoute(cr.o)
 		n.mu.Unlock()
 	}
+}
+
+func (n *Node) sendRequest(ctx context.Context, to clientRoute, corr uint64, payload []byte) error {
+	n.life.RLock()
+	defer n.life.RUnlock()
+	if n.torn {
+		return n.whyClosed()
+	}
+	m, err := n.dataMessage(ctx, payload, to.o.inline, wire.SocketClient, wire.Header{Kind: wire.KindRequest, ID: corr, Topic: to.topicID})
+	if err != nil {
+		return err
+	}
+	defer m.release()
+	out, err := to.o.push(&m, false)
+	if err == nil && out == shmio.Full {
+		err = to.o.wait(ctx, &m, 0)
+	}
+	return err
 }
 
 // WaitForService waits until somebody provides topic.
@@ -269,8 +312,6 @@ func (rs *replies) register(c *pendingCall) uint64 {
 	return rs.seq
 }
 
-func (rs *replies) forget(corr uint64) bool { return rs.take(corr) != nil }
-
 func (rs *replies) take(corr uint64) *pendingCall {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
@@ -290,11 +331,13 @@ func (rs *replies) cancel(corr uint64) bool {
 	sc := n.clients[c.topic]
 	n.mu.Unlock()
 	for _, r := range *sc.routes.Load() {
-		if r.o.peer.session == c.session {
-			r.o.pending.send(message{in: wire.Inline{Kind: wire.KindCancel, Topic: r.topicID, HasCorr: true, Corr: corr}}, nil)
-			break
+		if r.o.peer.session == c.session() {
+			// The next request goes behind it: the provider has room for that one only now.
+			r.o.pending.send(message{in: wire.Inline{Kind: wire.KindCancel, Topic: r.topicID, HasCorr: true, Corr: corr}}, func(error) { c.over() })
+			return true
 		}
 	}
+	c.over()
 	return true
 }
 
@@ -329,7 +372,7 @@ func (rs *replies) deliver(r *inRoute, sl *slot) {
 	sl.route = r
 	rs.mu.Lock()
 	c := rs.calls[sl.m.corr]
-	if c != nil && c.session == r.peer.session { // nobody answers for another
+	if c != nil && c.session() == r.peer.session { // nobody answers for another
 		delete(rs.calls, sl.m.corr)
 	} else {
 		c = nil
@@ -339,6 +382,7 @@ func (rs *replies) deliver(r *inRoute, sl *slot) {
 		sl.discard() // late: the caller has given up
 		return
 	}
+	c.over()
 	sl.topic = c.topic
 	switch sl.m.kind {
 	case wire.KindReply:
@@ -375,13 +419,14 @@ func (rs *replies) failAll(p *peer) {
 	rs.mu.Lock()
 	var gone []*pendingCall
 	for corr, c := range rs.calls {
-		if c.session == p.session {
+		if c.session() == p.session {
 			gone = append(gone, c)
 			delete(rs.calls, corr)
 		}
 	}
 	rs.mu.Unlock()
 	for _, c := range gone {
+		c.over()
 		c.done(nil, fmt.Errorf("request %q to %q: %w", c.topic, p.name, ErrProviderGone))
 	}
 }

@@ -130,7 +130,7 @@ func TestGivingUpReachesTheHandler(t *testing.T) {
 	noLeak(t)
 	b := newBus(t)
 	client := b.attach("client")
-	begun, over := make(chan struct{}), make(chan error, 1)
+	begun, over := make(chan struct{}, 3), make(chan error, 3)
 	b.serve(b.attach("server"), "slow", func(ctx context.Context, _ *node.Request) ([]byte, error) {
 		begun <- struct{}{}
 		<-ctx.Done()
@@ -149,20 +149,47 @@ func TestGivingUpReachesTheHandler(t *testing.T) {
 	if err := <-result; !errors.Is(err, why) {
 		t.Errorf("cancelled: %v", err)
 	}
-	if err := <-over; err == nil {
-		t.Error("the handler's context has ended without a cause")
+	if err := <-over; !errors.Is(err, node.ErrCancelled) {
+		t.Errorf("the handler's context: %v", err)
 	}
-	ctx, stop := context.WithTimeout(b.ctx, 50*time.Millisecond)
-	defer stop()
+	deadline := &manualDeadline{Context: b.ctx, done: make(chan struct{})}
 	go func() {
-		_, err := client.Request(ctx, "slow", nil)
+		_, err := client.Request(deadline, "slow", nil)
 		result <- err
 	}()
 	<-begun
+	close(deadline.done)
 	if err := <-result; !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("timed out: %v", err)
 	}
-	<-over
+	if err := <-over; !errors.Is(err, node.ErrCancelled) {
+		t.Errorf("the context of the handler that took too long: %v", err)
+	}
+	// One that passes by itself, whether or not the handler has begun.
+	ctx, stop := context.WithTimeout(b.ctx, time.Millisecond)
+	defer stop()
+	if _, err := client.Request(ctx, "slow", nil); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("timed out: %v", err)
+	}
+}
+
+// manualDeadline passes when the test says so.
+type manualDeadline struct {
+	context.Context
+	done chan struct{}
+}
+
+func (d *manualDeadline) Done() <-chan struct{} { return d.done }
+
+func (d *manualDeadline) Value(any) any { return nil } // else context.Cause asks the parent
+
+func (d *manualDeadline) Err() error {
+	select {
+	case <-d.done:
+		return context.DeadlineExceeded
+	default:
+		return nil
+	}
 }
 
 func TestProvidersTakeTurns(t *testing.T) {
@@ -278,107 +305,4 @@ func TestWorkers(t *testing.T) {
 			}
 		})
 	}
-}
-
-// However a provider ends, no caller hangs and none is told that it succeeded.
-func TestProviderEndsWithRequestsInHand(t *testing.T) {
-	for _, how := range []string{"service", "node"} {
-		t.Run(how, func(t *testing.T) {
-			noLeak(t)
-			b := newBus(t)
-			client, server := b.attach("client"), b.attach("server")
-			begun, goOn := make(chan struct{}, 8), make(chan struct{})
-			s := b.serve(server, "work", func(ctx context.Context, _ *node.Request) ([]byte, error) {
-				begun <- struct{}{}
-				select {
-				case <-goOn:
-				case <-ctx.Done():
-				}
-				return nil, ctx.Err()
-			})
-			results := make(chan error, 4)
-			for range 4 {
-				if err := client.RequestAsync(b.ctx, "work", nil, func(r *node.Reply, err error) {
-					if err == nil {
-						r.Release()
-					}
-					results <- err
-				}); err != nil {
-					t.Fatal(err)
-				}
-			}
-			<-begun
-			closed := make(chan error, 1)
-			go func() {
-				if how == "service" {
-					closed <- s.Close(b.ctx)
-				} else {
-					closed <- server.Close(b.ctx)
-				}
-			}()
-			// The one in hand may end well or be told to end; the waiting ones have no provider.
-			close(goOn)
-			failed := 0
-			for range 4 {
-				if err := <-results; err != nil {
-					failed++
-					if !errors.Is(err, node.ErrProviderGone) && !errors.Is(err, node.ErrNoProvider) && !errors.Is(err, node.ErrHandler) && !errors.Is(err, node.ErrClosed) {
-						t.Errorf("an untyped error: %v", err)
-					}
-				}
-			}
-			if err := <-closed; err != nil {
-				t.Error(err)
-			}
-			if st := client.Stats(); st.Held != 0 {
-				t.Errorf("%+v, %d failed", st, failed)
-			}
-		})
-	}
-}
-
-// A client that leaves takes nothing with it: its provider serves the others.
-func TestClientLeavesWithRequestsUnderWay(t *testing.T) {
-	noLeak(t)
-	b := newBus(t)
-	leaving, other, server := b.attach("leaving"), b.attach("other"), b.attach("server")
-	begun, goOn := make(chan struct{}, 1), make(chan struct{})
-	b.serve(server, "work", func(_ context.Context, r *node.Request) ([]byte, error) {
-		if r.Client() == "leaving" {
-			begun <- struct{}{}
-			<-goOn
-		}
-		return make([]byte, 5000), nil
-	})
-	result := make(chan error, 1)
-	if err := leaving.RequestAsync(b.ctx, "work", make([]byte, 3000), func(_ *node.Reply, err error) { result <- err }); err != nil {
-		t.Fatal(err)
-	}
-	<-begun
-	if err := leaving.Close(b.ctx); err != nil {
-		t.Error(err)
-	}
-	if err := <-result; !errors.Is(err, node.ErrClosed) {
-		t.Errorf("the request of the one who left: %v", err)
-	}
-	close(goOn)
-	for range 10 {
-		r, err := other.Request(b.ctx, "work", make([]byte, 3000))
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Release()
-	}
-	eventually(t, func() string {
-		rows, _, err := other.Msgs(b.ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range rows {
-			if m.GetOwner() == "leaving" {
-				return fmt.Sprint("a block of the one who left: ", m)
-			}
-		}
-		return ""
-	})
 }

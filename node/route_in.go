@@ -35,6 +35,8 @@ type inRoute struct {
 	topics  atomic.Pointer[map[uint32]string] // copied on write under mu; pairs with topic's load
 	last    atomic.Pointer[topicName]         // the topic of the message before
 	seqHi   atomic.Uint64                     // the publisher's sequence number, to extend the inline records' 32 bits
+
+	unanswered int // requests taken; under the service's mu
 }
 
 type topicName struct {

@@ -38,6 +38,9 @@ type outRoute struct {
 	freed  bool
 	topics map[uint32]string // under n.mu
 
+	calls chan struct{} // of request routes: a place for each request that is unanswered; the provider takes no more
+	ended chan struct{} // nothing more can be pushed
+
 	pending *sendQueue
 	dropped atomic.Uint64 // by us, for want of consent or time to wait
 }
@@ -92,7 +95,7 @@ func (n *Node) openOut(lk *link, m *bhomev1.RouteOpen, spec shmio.RouteSpec) err
 		return err
 	}
 	o := &outRoute{n: n, id: spec.ID, kind: m.GetKind(), open: m, policy: spec.Policy, inline: spec.InlineLimit(), half: h, w: w,
-		gate: make(chan struct{}, 1), topics: map[uint32]string{}}
+		gate: make(chan struct{}, 1), topics: map[uint32]string{}, calls: make(chan struct{}, spec.Out), ended: make(chan struct{})}
 	o.pending = newSendQueue(o)
 	n.mu.Lock()
 	if n.out[o.id] != nil {
@@ -344,6 +347,11 @@ func (o *outRoute) end(peerGone bool) {
 	}
 	if peerGone {
 		o.w.ReclaimAll()
+	}
+	select {
+	case <-o.ended:
+	default:
+		close(o.ended)
 	}
 	o.overAt = time.Now()
 	empty := peerGone || o.w.Out() == 0 && o.w.Unread() == 0

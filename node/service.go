@@ -50,7 +50,8 @@ type serveOptions struct {
 // Workers is how many requests are handled at once: 1 to 1,024; 1 by default.
 func Workers(n int) ServeOption { return func(o *serveOptions) { o.workers = n } }
 
-// ServeDepth is how many requests of each client may wait or be in hand: 1 to 4,096; DefaultServeDepth.
+// ServeDepth is how many requests of each client its queue takes: 1 to 4,096; DefaultServeDepth. Twice as many may be
+// unanswered; then the client waits.
 func ServeDepth(n int) ServeOption { return func(o *serveOptions) { o.depth = n } }
 
 // ServeWait is how the service waits for requests; the node's strategy by default.
@@ -67,27 +68,16 @@ type Service struct {
 	slots   slots
 	ctx     context.Context // of the handlers
 	cancel  context.CancelFunc
-	work    chan *job
 	wg      sync.WaitGroup
 	closed  atomic.Bool
 	served  atomic.Uint64
 
-	mu     sync.Mutex
-	routes map[uint64]*inRoute
-	jobs   map[jobKey]*job // waiting or in hand
-}
-
-type jobKey struct {
-	session uint64
-	corr    uint64
-}
-
-// job is one request, from the queue to its reply.
-type job struct {
-	key    jobKey
-	m      Message
-	ctx    context.Context
-	cancel context.CancelCauseFunc
+	mu      sync.Mutex
+	routes  map[uint64]*inRoute
+	jobs    map[jobKey]*job // waiting or in hand
+	waiting []*job          // in order; of each client at most its route's Out, see outRoute.calls
+	ready   sync.Cond       // one waits, or none will any more
+	over    bool            // none will
 }
 
 // Serve provides topic, an exact one. It returns once clients can find it; Close ends it.
@@ -102,9 +92,10 @@ func (n *Node) Serve(ctx context.Context, topic string, h Handler, opts ...Serve
 	if h == nil || o.workers < 1 || o.workers > 1024 || o.depth < 1 || o.depth > 4096 {
 		return nil, fmt.Errorf("serve %q: %w: it needs a handler, 1 to 1024 workers (%d) and a depth of 1 to 4096 (%d)", topic, ErrInvalid, o.workers, o.depth)
 	}
-	s := &Service{n: n, topic: topic, handler: h, inbox: shmio.NewInbox(o.wait), work: make(chan *job, o.workers),
+	s := &Service{n: n, topic: topic, handler: h, inbox: shmio.NewInbox(o.wait),
 		routes: map[uint64]*inRoute{}, jobs: map[jobKey]*job{}}
 	s.slots.n = n
+	s.ready.L = &s.mu
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.msg = &bhomev1.RegisterRPC{Service: n.sinkSeq.Add(1), Topic: topic, Depth: uint32(o.depth), Hold: uint32(o.depth)}
 	if err := n.addSink(s.msg.Service, s); err != nil {
@@ -131,9 +122,10 @@ func (s *Service) Topic() string { return s.topic }
 // Served counts the requests answered.
 func (s *Service) Served() uint64 { return s.served.Load() }
 
-// receive takes requests and cancellations from the queue, in order, and hands them to the workers.
+// receive takes requests and cancellations from the queue, in order. It never waits for a worker: behind a request there may
+// be the cancellation of the one that the worker has in hand.
 func (s *Service) receive() {
-	defer close(s.work)
+	defer s.end()
 	for {
 		sl := s.slots.get()
 		rd, err := s.inbox.Receive(s.ctx, &sl.rec)
@@ -159,17 +151,10 @@ func (s *Service) receive() {
 		sl.route, sl.topic = r, s.topic
 		switch sl.m.kind {
 		case wire.KindRequest:
-			j := &job{key: key, m: sl.message()}
+			j := &job{key: key, route: r, m: sl.message()}
 			j.ctx, j.cancel = context.WithCancelCause(s.ctx)
-			s.mu.Lock()
-			s.jobs[key] = j
-			s.mu.Unlock()
-			select {
-			case s.work <- j:
-				runtime.Gosched() // to the worker, on this thread: it would wait for another to wake up
-			case <-s.ctx.Done():
-				s.finish(j)
-			}
+			s.admit(j)
+			runtime.Gosched() // to the worker, on this thread: it would wait for another to wake up
 		case wire.KindCancel:
 			s.cancelJob(key, ErrCancelled)
 			sl.discard()
@@ -188,45 +173,26 @@ func (sl *slot) discard() {
 	sl.owner.put(sl)
 }
 
-func (s *Service) cancelJob(key jobKey, why error) {
-	s.mu.Lock()
-	j := s.jobs[key]
-	s.mu.Unlock()
-	if j != nil {
-		j.cancel(why)
-	}
-}
-
-func (s *Service) finish(j *job) {
-	j.cancel(nil)
-	s.mu.Lock()
-	if s.jobs[j.key] == j {
-		delete(s.jobs, j.key)
-	}
-	s.mu.Unlock()
-	_ = j.m.Release() // ours alone: it can't have been released
-}
-
-func (s *Service) worker() {
-	for j := range s.work {
-		s.handle(j)
-	}
-}
-
 func (s *Service) handle(j *job) {
-	defer s.finish(j)
-	var out []byte
-	err := context.Cause(j.ctx) // cancelled while it waited
-	if err == nil {
-		out, err = s.invoke(j)
-	}
+	out, err := s.invoke(j)
 	s.served.Add(1)
-	kind := wire.KindReply
-	if err != nil {
-		kind, out = wire.KindErrorReply, s.errorReply(j, err)
+	s.mu.Lock()
+	s.forget(j)
+	s.mu.Unlock()
+	if err == nil {
+		if err = s.n.replyTo(j.route, j.key.corr, wire.KindReply, out); err == nil {
+			return
+		}
+		err = fmt.Errorf("its reply of %d bytes can't be sent: %w", len(out), err)
 	}
-	if err := s.n.replyTo(j.key, kind, out); err != nil {
-		s.n.log.Debug("a reply was not sent", "service", s.topic, "client", j.m.Publisher(), "error", err)
+	if !errors.Is(err, errRouteOver) {
+		err = s.n.replyTo(j.route, j.key.corr, wire.KindErrorReply, s.errorReply(j, err))
+	}
+	if err != nil && !errors.Is(err, errRouteOver) { // there may be no memory for its text
+		err = s.n.replyTo(j.route, j.key.corr, wire.KindErrorReply, nil)
+	}
+	if err != nil {
+		s.n.log.Debug("a reply was not sent", "service", s.topic, "client", j.route.peer.name, "error", err)
 	}
 }
 
@@ -264,22 +230,29 @@ func (s *Service) errorReply(j *job, err error) []byte {
 	return b
 }
 
-// replyTo sends an answer to a request's caller. If there is no room it waits in the route's pending list.
-func (n *Node) replyTo(to jobKey, kind wire.Kind, payload []byte) error {
-	session := to.session
+// replyTo sends an answer to a request that came on r. If there is no room it waits in the route's pending list.
+func (n *Node) replyTo(r *inRoute, corr uint64, kind wire.Kind, payload []byte) error {
 	find := func() *outRoute {
 		n.mu.Lock()
 		defer n.mu.Unlock()
-		return n.replyRoutes[session]
+		return n.replyRoutes[r.peer.session]
 	}
 	o := find()
 	if o == nil {
-		// The client's route came to us before our route to it: that is on the socket.
-		if err := n.awaitSocket(func() bool { o = find(); return o != nil }, errRouteOver); err != nil {
+		// The client's route came to us before our route to it: that is on the socket. Or the client is gone.
+		if err := n.awaitSocket(func() bool { o = find(); return o != nil || r.gone.Load() }, errRouteOver); err != nil {
 			return err
 		}
+		if o == nil {
+			return errRouteOver
+		}
 	}
-	m, err := n.dataMessage(context.Background(), payload, o.inline, wire.SocketServer, wire.Header{Kind: kind, ID: to.corr})
+	n.life.RLock()
+	defer n.life.RUnlock()
+	if n.torn {
+		return n.whyClosed()
+	}
+	m, err := n.dataMessage(context.Background(), payload, o.inline, wire.SocketServer, wire.Header{Kind: kind, ID: corr})
 	if err != nil {
 		return err
 	}
@@ -312,16 +285,13 @@ func (n *Node) dataMessage(ctx context.Context, payload []byte, inline int, sock
 
 // Close ends the service: no new requests; those in hand see their context end and are answered.
 func (s *Service) Close(ctx context.Context) error {
-	if s.closed.Load() {
-		return nil
-	}
 	var err error
-	if lk := s.n.link.Load(); lk != nil {
+	if lk := s.n.link.Load(); lk != nil && !s.closed.Load() {
 		if err = lk.settle(ctx); err == nil {
 			err = lk.callInto(ctx, upBus, wire.SocketServer, bhomev1.MsgType_MSG_TYPE_UNREGISTER_RPC,
 				&bhomev1.UnregisterRPC{Service: s.msg.GetService()}, &bhomev1.CommonReply{}, s.topic)
 		}
-		if errors.Is(err, ErrDisconnected) {
+		if errors.Is(err, ErrDisconnected) || s.closed.Load() { // by another Close, or the node's
 			err = nil
 		}
 	}
@@ -332,15 +302,16 @@ func (s *Service) Close(ctx context.Context) error {
 	return nil
 }
 
-// shut is Close within this process. It waits for the handlers.
+// shut is Close within this process. It waits for the handlers, whoever else does: the node's memory goes after it.
 func (s *Service) shut() {
 	if !s.closed.CompareAndSwap(false, true) {
+		s.wg.Wait()
 		return
 	}
-	s.n.removeSink(s.msg.GetService())
 	s.cancel()
 	s.inbox.Close()
 	s.wg.Wait()
+	s.n.removeSink(s.msg.GetService()) // not before: the node waits for those that it finds there
 	s.mu.Lock()
 	routes := make([]*inRoute, 0, len(s.routes))
 	for _, r := range s.routes {
@@ -358,12 +329,18 @@ func (s *Service) received() uint64 { return s.served.Load() }
 
 // refused answers a request that came when nobody takes requests any more.
 func (s *Service) refused(r *inRoute, m *received) {
-	if m.kind != wire.KindRequest {
-		return
+	if m.kind == wire.KindRequest {
+		s.refuse(r, m.corr, bhomev1.ErrorCode_ERROR_CODE_NO_PROVIDER, closedBefore)
 	}
-	b, err := proto.Marshal(&bhomev1.ErrorMsg{Code: bhomev1.ErrorCode_ERROR_CODE_NO_PROVIDER, Message: "the service was closed before it took the request"})
+}
+
+const closedBefore = "the service was closed before it took the request"
+
+// refuse answers a request that no handler has seen.
+func (s *Service) refuse(r *inRoute, corr uint64, code bhomev1.ErrorCode, why string) {
+	b, err := proto.Marshal(&bhomev1.ErrorMsg{Code: code, Message: why})
 	if err == nil {
-		err = s.n.replyTo(jobKey{r.peer.session, m.corr}, wire.KindErrorReply, b)
+		err = s.n.replyTo(r, corr, wire.KindErrorReply, b)
 	}
 	if err != nil {
 		s.n.log.Debug("a refusal was not sent", "service", s.topic, "client", r.peer.name, "error", err)
@@ -385,16 +362,16 @@ func (s *Service) routeOver(r *inRoute) {
 	if s.routes[r.id] == r {
 		delete(s.routes, r.id)
 	}
-	var jobs []*job
+	var keys []jobKey
 	if r.gone.Load() {
-		for k, j := range s.jobs {
+		for k := range s.jobs {
 			if k.session == r.peer.session {
-				jobs = append(jobs, j)
+				keys = append(keys, k)
 			}
 		}
 	}
 	s.mu.Unlock()
-	for _, j := range jobs {
-		j.cancel(fmt.Errorf("%w: the caller is gone", ErrCancelled))
+	for _, k := range keys {
+		s.cancelJob(k, errCallerGone)
 	}
 }
