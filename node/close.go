@@ -10,8 +10,9 @@ import (
 
 // Close leaves the bus. It ends the services (their handlers see their context end), sends what waits for room for 3 s at
 // most, waits until the program has released the messages and replies it holds, and then lets everything go; ctx bounds
-// all of that. What could not be sent, or is still held, is a *NotSentError; the memory of held messages then stays
-// mapped, so that their bytes stay valid. What was sent before is still delivered. Further calls return nil.
+// all of that. What could not be sent, or is still held, is a *NotSentError. The bytes of held messages stay valid until
+// they are released: until then the process keeps its link, without a name, a topic or a service, and lets go after it.
+// What was sent before is still delivered. Further calls return nil.
 func (n *Node) Close(ctx context.Context) error {
 	n.mu.Lock()
 	if n.closed {
@@ -41,18 +42,43 @@ func (n *Node) Close(ctx context.Context) error {
 	}
 	result.Held = n.awaitReleases(ctx)
 	n.end(ErrClosed, StateClosed)
+	// Senders take back what a session holds when it ends: it must outlive what the program holds of theirs.
+	linger := n.Stats().Held > 0
 	if lk := n.link.Load(); lk != nil {
-		bound, cancel := context.WithTimeout(ctx, time.Second)
+		bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		if linger {
+			for _, s := range subs {
+				_ = s.unsubscribe(bound, lk)
+			}
+		}
 		// A center that doesn't answer sees the Bye, or the end of the process.
 		_, _ = lk.call(bound, upCenter, wire.SocketNode, bhomev1.MsgType_MSG_TYPE_UNREGISTER, &bhomev1.Unregister{})
 		cancel()
-		_ = lk.sendSocket(bhomev1.MsgType_MSG_TYPE_BYE, &bhomev1.Bye{})
 	}
-	n.teardown()
+	if linger {
+		go n.linger()
+	} else {
+		n.leave()
+	}
 	if result.Messages > 0 || result.Held > 0 {
 		return &result
 	}
 	return nil
+}
+
+// linger leaves once the program has released the last message. There is nobody to wait for it.
+func (n *Node) linger() {
+	for wait := time.Millisecond; n.Stats().Held > 0; wait = min(2*wait, time.Second) {
+		time.Sleep(wait)
+	}
+	n.leave()
+}
+
+func (n *Node) leave() {
+	if lk := n.link.Load(); lk != nil {
+		_ = lk.sendSocket(bhomev1.MsgType_MSG_TYPE_BYE, &bhomev1.Bye{})
+	}
+	n.teardown()
 }
 
 // flush sends what waits for room, and returns how much it couldn't.

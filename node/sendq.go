@@ -11,7 +11,7 @@ import (
 
 // Bounds of what waits for room on a route without anybody waiting with it (the seed's SendQ).
 const (
-	maxPending    = 1024
+	maxPending    = 8192 // replies to all that a client may have unanswered at one service
 	pendingExpiry = 60 * time.Second
 	flushAtClose  = 3 * time.Second
 )

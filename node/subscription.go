@@ -270,13 +270,17 @@ func (s *Subscription) Close(ctx context.Context) error {
 	}
 	err := lk.settle(ctx)
 	if err == nil {
-		err = lk.callInto(ctx, upBus, wire.SocketSub, bhomev1.MsgType_MSG_TYPE_UNSUBSCRIBE,
-			&bhomev1.Unsubscribe{Subscription: s.msg.GetSubscription()}, &bhomev1.CommonReply{}, s.Pattern())
+		err = s.unsubscribe(ctx, lk)
 	}
 	if err != nil && !errors.Is(err, ErrDisconnected) {
 		return fmt.Errorf("unsubscribe from %q: %w", s.Pattern(), err)
 	}
 	return nil
+}
+
+func (s *Subscription) unsubscribe(ctx context.Context, lk *link) error {
+	return lk.callInto(ctx, upBus, wire.SocketSub, bhomev1.MsgType_MSG_TYPE_UNSUBSCRIBE,
+		&bhomev1.Unsubscribe{Subscription: s.msg.GetSubscription()}, &bhomev1.CommonReply{}, s.Pattern())
 }
 
 // shut is Close within this process; false if it was closed.
