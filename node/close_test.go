@@ -39,7 +39,7 @@ func TestCloseLeavesHeldMessagesReadable(t *testing.T) {
 			return ""
 		})
 		other := b.subscribe(b.attach("sub"), "a", node.OnFull(node.DropOldest)) // the name is free
-		for range 200 {                                                         // would be written over it, if it were free
+		for range 200 {                                                          // would be written over it, if it were free
 			if err := pub.Publish(b.ctx, bytes.Repeat([]byte{0xee}, size)); err != nil {
 				t.Fatal(err)
 			}
