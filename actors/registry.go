@@ -12,6 +12,7 @@ import (
 // What the routes of services are like.
 const (
 	maxServeDepth = 4096
+	maxServeHold  = 16384 // twice the depth may be unanswered; besides those, each worker may still have an abandoned one
 	maxProviders  = 1024 // of one service: each of its clients has a route to each
 	replyDepth    = 256
 	replyHold     = 1024
@@ -134,8 +135,8 @@ func (g *registry) register(c actor.Context, f *busFrame, m *bhomev1.RegisterRPC
 	var bad *bhomev1.ErrorMsg
 	if err := wire.ValidateTopic(m.GetTopic()); err != nil {
 		bad = errorMsg(bhomev1.ErrorCode_ERROR_CODE_INVALID_INPUT, "%v", err)
-	} else if m.GetDepth() < 1 || m.GetDepth() > maxServeDepth || m.GetHold() < 1 || m.GetHold() > maxServeDepth {
-		bad = errorMsg(bhomev1.ErrorCode_ERROR_CODE_INVALID_INPUT, "depth %d and hold %d must be 1 to %d", m.GetDepth(), m.GetHold(), maxServeDepth)
+	} else if m.GetDepth() < 1 || m.GetDepth() > maxServeDepth || m.GetHold() < 1 || m.GetHold() > maxServeHold {
+		bad = errorMsg(bhomev1.ErrorCode_ERROR_CODE_INVALID_INPUT, "depth %d must be 1 to %d, hold %d 1 to %d", m.GetDepth(), maxServeDepth, m.GetHold(), maxServeHold)
 	} else if g.providers[key] != nil {
 		bad = errorMsg(bhomev1.ErrorCode_ERROR_CODE_INVALID_INPUT, "service %d exists already", m.GetService())
 	} else if n := g.serving[f.id.Session]; n >= g.cfg.Limits.SubscriptionsPerNode {

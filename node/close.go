@@ -43,7 +43,7 @@ func (n *Node) Close(ctx context.Context) error {
 	result.Held = n.awaitReleases(ctx)
 	n.end(ErrClosed, StateClosed)
 	// Senders take back what a session holds when it ends: it must outlive what the program holds of theirs.
-	linger := n.Stats().Held > 0
+	linger := result.Held > 0 && n.Stats().Held > 0
 	if lk := n.link.Load(); lk != nil {
 		bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		if linger {

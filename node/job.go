@@ -24,10 +24,14 @@ type job struct {
 
 var errCallerGone = fmt.Errorf("%w: the caller is gone", ErrCancelled)
 
+// maxUnanswered is how many requests of a client may wait or be in hand, by the depth of their route.
+func maxUnanswered(depth int) int { return 2 * depth }
+
 // admit lets a request wait for a worker. A client that sends more than its share is not one of ours.
 func (s *Service) admit(j *job) {
 	s.mu.Lock()
-	over := j.route.unanswered >= int(j.route.r.Spec().Out)
+	share := maxUnanswered(int(j.route.r.Spec().Depth))
+	over := j.route.unanswered >= share
 	gone := j.route.gone.Load() // routeOver has looked already, or will find the job
 	if !over && !gone {
 		j.route.unanswered++
@@ -40,7 +44,7 @@ func (s *Service) admit(j *job) {
 		j.drop(errCallerGone)
 	}
 	if over {
-		s.n.badWord("a request of "+j.route.peer.name, fmt.Errorf("%w: more than %d are unanswered", ErrTooMany, j.route.r.Spec().Out))
+		s.n.badWord("a request of "+j.route.peer.name, fmt.Errorf("%w: more than %d are unanswered", ErrTooMany, share))
 		s.refuse(j.route, j.key.corr, bhomev1.ErrorCode_ERROR_CODE_TOO_MANY, "too many requests are unanswered")
 	}
 }

@@ -239,7 +239,11 @@ func (lk *link) callInto(ctx context.Context, queue int, socket wire.Socket, typ
 	if err != nil {
 		return err
 	}
-	return r.into(reply, subject)
+	err = r.into(reply, subject)
+	if over := lk.n.Err(); err != nil && over != nil {
+		return over // the center refuses those that have left
+	}
+	return err
 }
 
 // into parses an answer; a CommonReply with an error stands for any type.

@@ -232,7 +232,7 @@ func (n *Node) ask(ctx context.Context, topic string, payload []byte, done func(
 	}
 	for {
 		cr, ok := sc.pick()
-		if !ok && n.Err() != nil {
+		if n.Err() != nil {
 			return 0, fmt.Errorf("request %q: %w", topic, n.whyClosed())
 		}
 		if !ok {

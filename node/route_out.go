@@ -95,7 +95,7 @@ func (n *Node) openOut(lk *link, m *bhomev1.RouteOpen, spec shmio.RouteSpec) err
 		return err
 	}
 	o := &outRoute{n: n, id: spec.ID, kind: m.GetKind(), open: m, policy: spec.Policy, inline: spec.InlineLimit(), half: h, w: w,
-		gate: make(chan struct{}, 1), topics: map[uint32]string{}, calls: make(chan struct{}, spec.Out), ended: make(chan struct{})}
+		gate: make(chan struct{}, 1), topics: map[uint32]string{}, calls: make(chan struct{}, maxUnanswered(int(spec.Depth))), ended: make(chan struct{})}
 	o.pending = newSendQueue(o)
 	n.mu.Lock()
 	if n.out[o.id] != nil {

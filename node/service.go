@@ -75,7 +75,7 @@ type Service struct {
 	mu      sync.Mutex
 	routes  map[uint64]*inRoute
 	jobs    map[jobKey]*job // waiting or in hand
-	waiting []*job          // in order; of each client at most its route's Out, see outRoute.calls
+	waiting []*job          // in order; of each client at most its share, maxUnanswered
 	ready   sync.Cond       // one waits, or none will any more
 	over    bool            // none will
 }
@@ -97,7 +97,10 @@ func (n *Node) Serve(ctx context.Context, topic string, h Handler, opts ...Serve
 	s.slots.n = n
 	s.ready.L = &s.mu
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.msg = &bhomev1.RegisterRPC{Service: n.sinkSeq.Add(1), Topic: topic, Depth: uint32(o.depth), Hold: uint32(o.depth)}
+	s.msg = &bhomev1.RegisterRPC{Service: n.sinkSeq.Add(1), Topic: topic, Depth: uint32(o.depth),
+		// Never reached by clients that keep to their share, or a cancellation would be stuck behind what waits for a worker:
+		// besides the share there are handlers that go on though their callers have given up.
+		Hold: uint32(maxUnanswered(o.depth) + o.workers + 1)}
 	if err := n.addSink(s.msg.Service, s); err != nil {
 		return nil, fmt.Errorf("serve %q: %w", topic, err)
 	}
