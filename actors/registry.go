@@ -13,7 +13,7 @@ import (
 const (
 	maxServeDepth = 4096
 	maxServeHold  = 16384 // twice the depth may be unanswered; besides those, each worker may still have an abandoned one
-	maxProviders  = 1024 // of one service: each of its clients has a route to each
+	maxProviders  = 1024  // of one service: each of its clients has a route to each
 	replyDepth    = 256
 	replyHold     = 1024
 	firstService  = 1 << 31 // service topics have ids of their own
