@@ -174,6 +174,7 @@ type (
 	// openRoute has a session tell its node of a route; ack, if any, hears when the node will adopt it before it
 	// publishes again.
 	openRoute struct {
+		lone bool               // the writer has it from the center before
 		open *bhomev1.RouteOpen // with the role
 		peer *actor.PID         // the other end's session
 		ack  *actor.PID
@@ -202,6 +203,7 @@ type (
 		half        *bhomev1.Half
 		segments    []segmentFD
 		bell        *shmio.FD
+		resumed     bool // the node was there before this center
 		pidfd       *shmio.FD
 	}
 	segmentFD struct {
@@ -212,6 +214,7 @@ type (
 		peerSession uint64
 		added       []segmentFD
 		dropped     []*bhomev1.SegmentRef
+		all         bool // there are no others
 	}
 	// routeClosed: a node, or the loss of one, ended a route.
 	routeClosed struct {
@@ -226,6 +229,13 @@ type (
 	adoptRoute struct { // both ends of a route have reported it
 		open *bhomev1.RouteOpen
 		peer *actor.PID
+		lone bool // the reader is told of it only now
+	}
+	restored struct{ session uint64 } // a node that attached again has said all that it kept
+	retell   struct {                 // to the session of an end whose half the other end lacks
+		route uint64
+		role  bhomev1.Role // of that end
+		bell  bool
 	}
 	nodeState struct {
 		session uint64

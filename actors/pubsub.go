@@ -26,7 +26,7 @@ type pubSub struct {
 	pubs     map[uint64]*publisher          // by session
 	byTopic  map[string]map[uint64]struct{} // who publishes a topic
 	routes   map[uint64]*psRoute
-	halves   map[uint64]*halfReport   // routes of which one end has reported, by id
+	reports  reports
 	adopted  map[subKey]*subscription // of adopted routes whose Subscribe hasn't come yet
 	bySub    map[uint64]int           // subscriptions of a session
 	gauges   gauges
@@ -58,13 +58,9 @@ type psRoute struct {
 }
 
 // halfReport is one end of a route that outlived the center; the other end's report makes it whole.
-type halfReport struct {
-	writer, reader *reportedRoute
-}
-
 func newPubSub(cfg Config) *pubSub {
 	p := &pubSub{cfg: cfg, log: cfg.Logger, router: newRouter(0), subs: map[subKey]*subscription{},
-		pubs: map[uint64]*publisher{}, byTopic: map[string]map[uint64]struct{}{}, routes: map[uint64]*psRoute{}, halves: map[uint64]*halfReport{}, bySub: map[uint64]int{}, adopted: map[subKey]*subscription{}}
+		pubs: map[uint64]*publisher{}, byTopic: map[string]map[uint64]struct{}{}, routes: map[uint64]*psRoute{}, reports: newReports(), bySub: map[uint64]int{}, adopted: map[subKey]*subscription{}}
 	p.ids = newTopicIDs(0, cfg.Limits.Topics, func(topic string) bool { return len(p.byTopic[topic]) > 0 })
 	return p
 }
@@ -93,6 +89,8 @@ func (p *pubSub) Receive(c actor.Context) {
 		}
 	case *reportedRoute:
 		p.reported(c, m)
+	case *restored:
+		p.restored(c, m.session)
 	case *sessionGone:
 		p.gone(c, m.id.Session, m.alive)
 	case *topicRows:
@@ -388,10 +386,6 @@ func (p *pubSub) gone(c actor.Context, session uint64, alive bool) {
 			delete(p.adopted, key)
 		}
 	}
-	for id, h := range p.halves {
-		if h.writer != nil && h.writer.id.Session == session || h.reader != nil && h.reader.id.Session == session {
-			delete(p.halves, id)
-		}
-	}
+	p.reports.sessionGone(session)
 	p.router.sessionGone(c, session)
 }

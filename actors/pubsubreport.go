@@ -11,66 +11,91 @@ import (
 // reported takes one end of a route that outlived the center. With both ends it counts again; the Subscribe and the
 // Advertise that follow then find it. Ends that don't agree are both closed.
 func (p *pubSub) reported(c actor.Context, m *reportedRoute) {
-	o := m.route.GetRoute()
-	h := p.halves[o.GetRoute()]
-	if h == nil {
-		if len(p.halves) > 1<<20 {
-			return
-		}
-		h = &halfReport{}
-		p.halves[o.GetRoute()] = h
-	}
-	for _, t := range o.GetTopics() { // before its node publishes again
+	for _, t := range m.route.GetRoute().GetTopics() { // before its node publishes again
 		if p.ids.keep(t.GetName(), t.GetId()) && !p.ids.inUse(t.GetName()) {
 			p.ids.freed++
 		}
 	}
-	if o.GetRole() == bhomev1.Role_ROLE_WRITER {
-		h.writer = m
-	} else {
-		h.reader = m
-	}
-	if h.writer == nil || h.reader == nil {
-		return
-	}
-	delete(p.halves, o.GetRoute())
-	w, r := h.writer.route.GetRoute(), h.reader.route.GetRoute()
-	if p.routes[o.GetRoute()] != nil || !h.agree() {
-		h.close(c)
-		return
-	}
-	p.adopt(c, h, w, r)
-}
-
-// agree reports whether both ends mean the same route, and each other.
-func (h *halfReport) agree() bool {
-	w, r := h.writer.route.GetRoute(), h.reader.route.GetRoute()
-	return w.GetSlots() == r.GetSlots() && w.GetDepth() == r.GetDepth() && w.GetOut() == r.GetOut() && w.GetPolicy() == r.GetPolicy() && w.GetKind() == r.GetKind() &&
-		w.GetPeerSession() == h.reader.id.Session && r.GetPeerSession() == h.writer.id.Session
-}
-
-// close tells both ends that their route is over.
-func (h *halfReport) close(c actor.Context) {
-	for _, end := range []*reportedRoute{h.writer, h.reader} {
-		c.Send(end.id.pidOf, &closeRoute{route: end.route.GetRoute().GetRoute(), reason: "the two ends report different things", alive: true})
+	h := p.reports.add(m)
+	switch {
+	case h == nil:
+	case !h.both():
+		p.lone(c, h)
+	case p.routes[m.route.GetRoute().GetRoute()] != nil || !h.agree():
+		h.close(c, endsDisagree)
+	default:
+		s := p.reporter(h)
+		p.adopt(c, h, s)
+		h.adopt(c)
+		// What the center before told the writer, and could not tell the reader any more.
+		known := topicNames(h.reader.route.GetRoute().GetTopics())
+		var missed []*bhomev1.TopicID
+		for _, t := range h.writer.route.GetRoute().GetTopics() {
+			if known[t.GetId()] == "" {
+				missed = append(missed, t)
+			}
+		}
+		if len(missed) > 0 {
+			c.Send(h.reader.id.pidOf, &routeTopics{msg: &bhomev1.RouteTopics{Route: m.route.GetRoute().GetRoute(), Added: missed}, role: bhomev1.Role_ROLE_READER})
+		}
 	}
 }
 
-func (p *pubSub) adopt(c actor.Context, h *halfReport, w, r *bhomev1.RouteOpen) {
+// restored hears that a node has said all that it kept: what others have kept of it without it is finished, or over.
+func (p *pubSub) restored(c actor.Context, session uint64) {
+	for _, h := range p.reports.complete(session) {
+		p.lone(c, h)
+	}
+	for key, s := range p.adopted {
+		if key.session == session { // it was closed while there was no center
+			for _, r := range s.routes {
+				p.close(c, r, "the subscription was closed", true, true)
+			}
+			delete(p.adopted, key)
+		}
+	}
+}
+
+// lone finishes a route that the center before had told only one end of. The writer may have sent on it: then its
+// subscriber gets it now. If it was the reader, or the subscription is over, the route ends.
+func (p *pubSub) lone(c actor.Context, h *halfReport) {
+	if h.writer != nil {
+		w := h.writer.route.GetRoute()
+		s := p.subs[subKey{w.GetPeerSession(), w.GetSubscription()}]
+		if s != nil && p.routes[w.GetRoute()] == nil && w.GetDepth() == s.msg.GetDepth() && w.GetPolicy() == s.msg.GetOnFull() {
+			open := cloneOpen(w)
+			open.Role, open.PeerSession, open.PeerProc, open.PeerPid = bhomev1.Role_ROLE_READER, h.writer.id.Session, h.writer.id.Name, h.writer.id.PID
+			p.adopt(c, h, s)
+			c.Send(s.party.pid, &openRoute{open: open, peer: h.writer.id.pidOf, lone: true})
+			c.Send(h.writer.id.pidOf, &adoptRoute{open: w, peer: s.party.pid, lone: true})
+			return
+		}
+	}
+	h.close(c, "its other end is not there any more")
+}
+
+// reporter is the subscription of a route that both ends have reported, if need be one whose Subscribe is to come.
+func (p *pubSub) reporter(h *halfReport) *subscription {
+	key := subKey{h.reader.id.Session, h.reader.route.GetRoute().GetSubscription()}
+	if s := p.subs[key]; s != nil {
+		return s
+	}
+	s := p.adopted[key]
+	if s == nil {
+		s = &subscription{key: key, party: party{h.reader.id, h.reader.id.pidOf}, msg: &bhomev1.Subscribe{Quota: h.writer.route.GetRoute().GetQuota()}, routes: map[uint64]*psRoute{}}
+		p.adopted[key] = s
+	}
+	return s
+}
+
+// adopt records a route between a writer and a subscription.
+func (p *pubSub) adopt(c actor.Context, h *halfReport, s *subscription) {
+	w := h.writer.route.GetRoute()
 	ws := h.writer.id.Session
-	key := subKey{h.reader.id.Session, r.GetSubscription()}
 	pub := p.pubs[ws]
 	if pub == nil {
 		pub = &publisher{party: party{h.writer.id, h.writer.id.pidOf}, topics: map[string]*bhomev1.Advertise{}, routes: map[subKey]*psRoute{}}
 		p.pubs[ws] = pub
-	}
-	s := p.adopted[key]
-	if have := p.subs[key]; have != nil {
-		s = have
-	}
-	if s == nil {
-		s = &subscription{key: key, party: party{h.reader.id, h.reader.id.pidOf}, msg: &bhomev1.Subscribe{Quota: w.GetQuota()}, routes: map[uint64]*psRoute{}}
-		p.adopted[key] = s // until its Subscribe comes
 	}
 	quota := min(w.GetQuota(), p.most())
 	route := &psRoute{id: w.GetRoute(), pub: pub, sub: s, topics: map[string]uint32{}, quota: quota, cost: quota + routeSpec(w).WriterSize()}
@@ -80,19 +105,6 @@ func (p *pubSub) adopt(c actor.Context, h *halfReport, w, r *bhomev1.RouteOpen) 
 		}
 	}
 	p.record(route)
-	c.Send(h.writer.id.pidOf, &adoptRoute{open: w, peer: h.reader.id.pidOf})
-	c.Send(h.reader.id.pidOf, &adoptRoute{open: r, peer: h.writer.id.pidOf})
-	// What the center before told the writer, and could not tell the reader any more.
-	known := topicNames(r.GetTopics())
-	var missed []*bhomev1.TopicID
-	for _, t := range w.GetTopics() {
-		if known[t.GetId()] == "" {
-			missed = append(missed, t)
-		}
-	}
-	if len(missed) > 0 {
-		c.Send(h.reader.id.pidOf, &routeTopics{msg: &bhomev1.RouteTopics{Route: route.id, Added: missed}, role: bhomev1.Role_ROLE_READER})
-	}
 }
 
 // rows lists the topics, and the patterns that nobody publishes on.

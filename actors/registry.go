@@ -33,7 +33,7 @@ type registry struct {
 	routes    map[uint64]*svcRoute
 	replies   map[[2]uint64]*svcRoute // by provider's and client's session
 	perNode   map[uint64]int          // routes of a session
-	halves    map[uint64]*halfReport
+	reports   reports
 	serving   map[uint64]int // services of a session
 	gauges    gauges
 }
@@ -71,7 +71,7 @@ type svcRoute struct {
 func newRegistry(cfg Config) *registry {
 	g := &registry{cfg: cfg, log: cfg.Logger, router: newRouter(1), serving: map[uint64]int{}, providers: map[subKey]*provider{},
 		services: map[string]*service{}, clients: map[uint64]map[string]*serviceClient{}, offline: map[uint64]bool{}, routes: map[uint64]*svcRoute{},
-		replies: map[[2]uint64]*svcRoute{}, perNode: map[uint64]int{}, halves: map[uint64]*halfReport{}}
+		replies: map[[2]uint64]*svcRoute{}, perNode: map[uint64]int{}, reports: newReports()}
 	g.ids = newTopicIDs(firstService, cfg.Limits.Topics, func(topic string) bool { return g.services[topic] != nil })
 	return g
 }
@@ -104,6 +104,8 @@ func (g *registry) Receive(c actor.Context) {
 		g.onNodeState(c, m)
 	case *reportedRoute:
 		g.reported(c, m)
+	case *restored:
+		g.restored(c, m.session)
 	case *sessionGone:
 		g.gone(c, m.id.Session, m.alive)
 	case *topicRows:
@@ -342,11 +344,7 @@ func (g *registry) gone(c actor.Context, session uint64, alive bool) {
 		}
 	}
 	delete(g.offline, session)
-	for id, h := range g.halves {
-		if h.writer != nil && h.writer.id.Session == session || h.reader != nil && h.reader.id.Session == session {
-			delete(g.halves, id)
-		}
-	}
+	g.reports.sessionGone(session)
 	g.router.sessionGone(c, session)
 }
 

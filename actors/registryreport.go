@@ -9,32 +9,36 @@ import (
 // reported takes one end of a route that outlived the center; with both ends it is adopted, until the service and its
 // client are known again.
 func (g *registry) reported(c actor.Context, m *reportedRoute) {
-	o := m.route.GetRoute()
-	h := g.halves[o.GetRoute()]
-	if h == nil {
-		h = &halfReport{}
-		g.halves[o.GetRoute()] = h
+	h := g.reports.add(m)
+	switch {
+	case h == nil:
+	case !h.both():
+		h.close(c, loneRoute)
+	case g.routes[m.route.GetRoute().GetRoute()] != nil || !h.agree():
+		h.close(c, endsDisagree)
+	default:
+		g.adopt(c, h)
 	}
-	if o.GetRole() == bhomev1.Role_ROLE_WRITER {
-		h.writer = m
-	} else {
-		h.reader = m
+}
+
+// restored hears that a node has said all that it kept. New routes are opened where the center before had told only one
+// end; a request that was sent there has had no provider.
+func (g *registry) restored(c actor.Context, session uint64) {
+	for _, h := range g.reports.complete(session) {
+		h.close(c, loneRoute)
 	}
-	if h.writer == nil || h.reader == nil {
-		return
-	}
-	delete(g.halves, o.GetRoute())
-	w, r := h.writer.route.GetRoute(), h.reader.route.GetRoute()
-	if g.routes[o.GetRoute()] != nil || !h.agree() {
-		h.close(c)
-		return
-	}
+}
+
+const loneRoute = "its other end is not there any more"
+
+func (g *registry) adopt(c actor.Context, h *halfReport) {
+	w := h.writer.route.GetRoute()
 	for _, t := range w.GetTopics() {
 		g.ids.keep(t.GetName(), t.GetId())
 	}
 	// What is in hand is still answered over it; new routes are opened when the service and the client come back, and this
 	// one ends with either process.
-	route := &svcRoute{id: o.GetRoute(), kind: w.GetKind(), w: party{h.writer.id, h.writer.id.pidOf}, r: party{h.reader.id, h.reader.id.pidOf}, adopted: true, uses: map[uint64]bool{}}
+	route := &svcRoute{id: w.GetRoute(), kind: w.GetKind(), w: party{h.writer.id, h.writer.id.pidOf}, r: party{h.reader.id, h.reader.id.pidOf}, adopted: true, uses: map[uint64]bool{}}
 	if w.GetKind() == bhomev1.RouteKind_ROUTE_KIND_REPLY {
 		route.pair = [2]uint64{route.w.id.Session, route.r.id.Session}
 		if g.replies[route.pair] == nil {
@@ -42,8 +46,7 @@ func (g *registry) reported(c actor.Context, m *reportedRoute) {
 		}
 	}
 	g.record(route)
-	c.Send(h.writer.id.pidOf, &adoptRoute{open: w, peer: h.reader.id.pidOf})
-	c.Send(h.reader.id.pidOf, &adoptRoute{open: r, peer: h.writer.id.pidOf})
+	h.adopt(c)
 }
 
 func (g *registry) rows() *topicRowsR {

@@ -91,7 +91,6 @@ func (r *router) open(c actor.Context, o *bhomev1.RouteOpen, w, rd party, op uin
 	c.Send(rd.pid, &openRoute{open: ro, peer: w.pid})
 	wo := cloneOpen(o)
 	wo.Role, wo.PeerSession, wo.PeerProc, wo.PeerPid = bhomev1.Role_ROLE_WRITER, rd.id.Session, rd.id.Name, rd.id.PID
-	wo.Subscription = 0
 	msg := &openRoute{open: wo, peer: rd.pid}
 	if run != nil {
 		run.waits[w.id.Session]++

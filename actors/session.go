@@ -58,6 +58,7 @@ type session struct {
 	state     sessionState
 	inspect   bool
 	offline   bool // unresponsive
+	restored  bool // after another center's end, it has said all again
 	busy      bool // the center has been told that we want every tick
 	reported  bool // of a node that attached again: its report is complete
 	initWaits bool // NodeInit came before that
@@ -130,6 +131,7 @@ type sessionRoute struct {
 	peer     *actor.PID
 	half     *bhomev1.Half // nil until told
 	told     bool          // the peer knows half, or did
+	joined   bool          // it outlived another center, and this end has the peer's half
 	closing  bool          // the node has closed it: its second word on that is not passed on
 	sentBase uint64        // at the last sample
 	rate     float64
@@ -140,6 +142,8 @@ type givenTo struct {
 	control map[uint32]bool
 	data    map[segmentPlace]bool
 	pidfd   bool
+	bell    bool // as reported to us after another center's end
+	synced  bool // after another center's end: it has been told all our data segments
 }
 
 // Receive is the actor.

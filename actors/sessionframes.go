@@ -155,6 +155,16 @@ func (s *session) onBusFrame(c actor.Context, to asker, typ bhomev1.MsgType, bod
 		m, role = &bhomev1.UnregisterRPC{}, s.roles.registry
 	case bhomev1.MsgType_MSG_TYPE_CONNECT_SERVICE:
 		m, role = &bhomev1.ConnectService{}, s.roles.registry
+	case bhomev1.MsgType_MSG_TYPE_RESTORED:
+		if !s.reported || s.restored {
+			s.fault("Restored", fmt.Errorf("%w: nothing was resumed", wire.ErrBadFrame))
+			return
+		}
+		s.restored = true
+		for _, pid := range []*actor.PID{s.roles.pubsub, s.roles.registry} {
+			c.Send(pid, &restored{s.id.Session})
+		}
+		return
 	case bhomev1.MsgType_MSG_TYPE_DISCONNECT_SERVICE:
 		m, role = &bhomev1.DisconnectService{}, s.roles.registry
 	default:
@@ -379,6 +389,9 @@ func (s *session) onReport(c actor.Context, m *bhomev1.Report) {
 	}
 	if len(m.GetGrants()) > 0 {
 		c.Send(s.roles.msgs, &reportGrants{session: s.id.Session, grants: m.GetGrants()})
+	}
+	for _, p := range m.GetPeers() {
+		s.onKnownPeer(p)
 	}
 	for _, r := range m.GetRoutes() {
 		s.onReportedRoute(c, r)

@@ -2,6 +2,7 @@ package actors
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -24,13 +25,16 @@ func (s *session) onRouteMessage(c actor.Context, msg any) {
 		s.goOn(c)
 		s.tellBusy(c)
 	case *peerHalf:
-		s.peerHalf(m)
+		s.peerHalf(c, m)
 		s.tellBusy(c)
 	case *peerSegments:
 		s.peerSegments(m)
 	case *adoptRoute:
-		if r := s.routes[routeEnd{m.open.GetRoute(), m.open.GetRole()}]; r != nil {
-			r.peer = m.peer
+		s.adoptRoute(c, m)
+	case *retell:
+		if r := s.routes[routeEnd{m.route, m.role}]; r != nil && !s.detach {
+			r.told = false
+			s.conn.send(outFrame{typ: bhomev1.MsgType_MSG_TYPE_ROUTE_RETELL, body: &bhomev1.RouteRetell{Route: m.route, Role: m.role, Bell: m.bell}})
 		}
 	case *describe:
 		c.Respond(s.describe())
@@ -67,7 +71,9 @@ func (s *session) openRoute(c actor.Context, m *openRoute) {
 		s.storeGeneration(o.GetGeneration())
 		if e, ok := s.early[end]; ok {
 			delete(s.early, end)
-			s.peerHalf(e.m)
+			s.peerHalf(c, e.m)
+		} else if m.lone {
+			c.Send(m.peer, &retell{route: o.GetRoute(), role: bhomev1.Role_ROLE_WRITER, bell: !s.givenOf(o.GetPeerSession()).bell})
 		}
 	}
 	if m.ack != nil {
@@ -150,7 +156,7 @@ func (s *session) onRouteHalf(c actor.Context, m *bhomev1.RouteHalf, bell *shmio
 		return
 	}
 	r.half, r.told = m.GetHalf(), true
-	msg := &peerHalf{route: m.GetRoute(), role: other, peerSession: s.id.Session, half: m.GetHalf(), bell: bell}
+	msg := &peerHalf{route: m.GetRoute(), role: other, peerSession: s.id.Session, half: m.GetHalf(), bell: bell, resumed: s.adm.hello.GetResume() != 0}
 	msg.segments = s.dupSegment(msg.segments, seg)
 	if m.GetRole() == bhomev1.Role_ROLE_WRITER {
 		for _, d := range s.data {
@@ -219,7 +225,7 @@ func (g *givenTo) lacking(segs []segmentFD) (lack []segmentFD) {
 }
 
 // peerHalf tells the node of the other end, in as many frames as its descriptors take.
-func (s *session) peerHalf(m *peerHalf) {
+func (s *session) peerHalf(c actor.Context, m *peerHalf) {
 	end := routeEnd{m.route, m.role}
 	if s.detach || s.state == stateGone {
 		m.close()
@@ -235,6 +241,15 @@ func (s *session) peerHalf(m *peerHalf) {
 		return
 	}
 	g := s.givenOf(m.peerSession)
+	if m.role == bhomev1.Role_ROLE_READER && m.bell == nil && !g.bell && m.resumed {
+		// The writer believes that its bell has arrived; the center that had it is gone.
+		if pid := s.routes[end].peer; pid != nil {
+			c.Send(pid, &retell{route: m.route, role: bhomev1.Role_ROLE_WRITER, bell: true})
+		}
+		m.close()
+		return
+	}
+	g.bell = g.bell || m.role == bhomev1.Role_ROLE_READER
 	segs := g.lacking(m.segments)
 	if g.pidfd {
 		closeFDs([]*shmio.FD{m.pidfd})
@@ -306,10 +321,49 @@ func (s *session) peerSegments(m *peerSegments) {
 		return
 	}
 	g := s.givenOf(m.peerSession)
+	if m.all {
+		for place := range g.data {
+			if !slices.ContainsFunc(m.added, func(sf segmentFD) bool { return place == segmentPlace{sf.ref.GetBase(), sf.ref.GetGeneration()} }) {
+				m.dropped = append(m.dropped, &bhomev1.SegmentRef{Kind: uint32(shmio.KindData), Base: place.base, Generation: place.generation})
+			}
+		}
+	}
 	for _, ref := range m.dropped {
 		delete(g.data, segmentPlace{ref.GetBase(), ref.GetGeneration()})
 	}
-	s.sendSegments(m.peerSession, g.lacking(m.added), m.dropped)
+	added := g.lacking(m.added)
+	for len(added) > shmio.MaxDescriptors {
+		s.sendSegments(m.peerSession, added[:shmio.MaxDescriptors], nil)
+		added = added[shmio.MaxDescriptors:]
+	}
+	s.sendSegments(m.peerSession, added, m.dropped)
+}
+
+// adoptRoute goes on with a route that both ends have kept over the loss of the center. What that one did not come to
+// pass on between them is passed on now.
+func (s *session) adoptRoute(c actor.Context, m *adoptRoute) {
+	end := routeEnd{m.open.GetRoute(), m.open.GetRole()}
+	r := s.routes[end]
+	if r == nil {
+		return
+	}
+	r.peer = m.peer
+	g := s.givenOf(m.open.GetPeerSession())
+	if !r.joined && !m.lone {
+		ask := &retell{route: m.open.GetRoute(), role: bhomev1.Role_ROLE_READER}
+		if end.role == bhomev1.Role_ROLE_READER {
+			ask.role, ask.bell = bhomev1.Role_ROLE_WRITER, !g.bell
+		}
+		c.Send(m.peer, ask)
+	}
+	if end.role == bhomev1.Role_ROLE_WRITER && !g.synced {
+		g.synced = true
+		msg := &peerSegments{peerSession: s.id.Session, all: true}
+		for _, d := range s.data {
+			msg.added = s.dupSegment(msg.added, d)
+		}
+		c.Send(m.peer, msg)
+	}
 }
 
 func (s *session) sendSegments(peer uint64, added []segmentFD, dropped []*bhomev1.SegmentRef) {
@@ -356,6 +410,27 @@ func (s *session) onNodeClosesRoute(c actor.Context, m *bhomev1.RouteClose) {
 	}
 }
 
+// onKnownPeer takes what the node has got of a peer. If that isn't so, the node itself goes without.
+func (s *session) onKnownPeer(m *bhomev1.KnownPeer) {
+	if s.given[m.GetSession()] == nil && len(s.given) >= s.cfg.Limits.RoutesPerNode {
+		s.fault("Report", fmt.Errorf("more than %d peers", s.cfg.Limits.RoutesPerNode))
+		return
+	}
+	g := s.givenOf(m.GetSession())
+	g.bell, g.pidfd = m.GetBell(), m.GetPidfd()
+	for _, ref := range m.GetSegments() {
+		if len(g.data)+len(g.control) >= 2*s.cfg.Limits.SegmentsPerNode {
+			s.fault("Report", fmt.Errorf("more than %d segments of a peer", 2*s.cfg.Limits.SegmentsPerNode))
+			return
+		}
+		if shmio.Kind(ref.GetKind()) == shmio.KindData {
+			g.data[segmentPlace{ref.GetBase(), ref.GetGeneration()}] = true
+		} else {
+			g.control[ref.GetNumber()] = true
+		}
+	}
+}
+
 // onReportedRoute takes an end of a route that the node kept over the loss of the center.
 func (s *session) onReportedRoute(c actor.Context, r *bhomev1.ReportedRoute) {
 	o := r.GetRoute()
@@ -363,7 +438,7 @@ func (s *session) onReportedRoute(c actor.Context, r *bhomev1.ReportedRoute) {
 		s.fault("Report", fmt.Errorf("route %#x can't be", o.GetRoute()))
 		return
 	}
-	s.routes[routeEnd{o.GetRoute(), o.GetRole()}] = &sessionRoute{open: o, topics: topicNames(o.GetTopics()), half: r.GetHalf()}
+	s.routes[routeEnd{o.GetRoute(), o.GetRole()}] = &sessionRoute{open: o, topics: topicNames(o.GetTopics()), half: r.GetHalf(), joined: r.GetJoined()}
 	to := s.roles.pubsub
 	if o.GetKind() != bhomev1.RouteKind_ROUTE_KIND_PUBSUB {
 		to = s.roles.registry

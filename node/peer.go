@@ -26,6 +26,7 @@ type peer struct {
 	retired   []retiredSegment
 	bell      *shmio.Bell  // to it, for room on its routes to us; nil until told
 	bellWatch *shmio.Watch // from it, for room on ours to it
+	oldBells  []*shmio.Watch
 	pidWatch  *shmio.Watch
 	out       map[uint32]*outRoute // by the low half of the route id: what a bell says
 }
@@ -48,14 +49,29 @@ func (p *peer) newBell() (write *shmio.FD, err error) {
 	if p.bellWatch != nil {
 		return nil, nil
 	}
+	return p.makeBell()
+}
+
+// renewBell makes one more: the other end of the first was lost on the way to the peer, as far as the center knows.
+func (p *peer) renewBell() (write *shmio.FD, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.oldBells = append(p.oldBells, p.bellWatch) // the peer keeps the one that it got first
+	return p.makeBell()
+}
+
+// makeBell is called with p.mu held.
+func (p *peer) makeBell() (write *shmio.FD, err error) {
 	read, write, err := shmio.NewBell()
 	if err != nil {
 		return nil, fmt.Errorf("make a bell: %w", err)
 	}
-	if p.bellWatch, err = p.n.reactor.WatchBell(read, p.onBell); err != nil {
+	w, err := p.n.reactor.WatchBell(read, p.onBell)
+	if err != nil {
 		write.Close()
 		return nil, fmt.Errorf("watch a bell: %w", err)
 	}
+	p.bellWatch = w
 	return write, nil
 }
 
@@ -379,15 +395,15 @@ func (n *Node) forgetPeer(p *peer) {
 
 func (p *peer) close() {
 	p.mu.Lock()
-	bell, bw, pw := p.bell, p.bellWatch, p.pidWatch
-	p.bell, p.bellWatch, p.pidWatch = nil, nil, nil
+	bell, watches := p.bell, append(p.oldBells, p.bellWatch, p.pidWatch)
+	p.bell, p.bellWatch, p.pidWatch, p.oldBells = nil, nil, nil, nil
 	control := p.control
 	p.control = nil
 	p.mu.Unlock()
 	if bell != nil {
 		bell.Close()
 	}
-	for _, w := range []*shmio.Watch{bw, pw} {
+	for _, w := range watches {
 		if w != nil {
 			w.Close()
 		}

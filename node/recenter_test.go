@@ -236,7 +236,9 @@ func TestANodeClosesWithoutACenter(t *testing.T) {
 	c.sendNumbers(p, 0, 4)
 	c.wantNumbers(left, 0, 2)
 	c.sendNumbers(theirs, 0, 20)
-	c.wantNumbers(u, 0, 1) // both ends have the route: it goes on without a center
+	// Both ends have the routes: they go on without a center.
+	c.wantNumbers(s, 0, 4)
+	c.wantNumbers(u, 0, 1)
 	c.stop()
 	c.await(node.StateReconnecting, pub, leaves, stays)
 	c.sendNumbers(theirs, 20, 40)
@@ -244,7 +246,7 @@ func TestANodeClosesWithoutACenter(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.sendNumbers(p, 4, 40)
-	c.wantNumbers(s, 0, 40)
+	c.wantNumbers(s, 4, 40)
 	c.wantNumbers(u, 1, 40) // what it sent is there
 	c.subscribers(p, 1)
 	c.start()
@@ -362,5 +364,26 @@ func TestAWaitingPublisherAttachesAgain(t *testing.T) {
 	c.wantNumbers(s, 0, 10)
 	if err := <-sent; err != nil {
 		t.Fatal(err)
+	}
+}
+
+// The center goes while routes are being set up: the next one passes on what this one did not come to.
+func TestTheNextCenterFinishesWhatTheLastBegan(t *testing.T) {
+	c := newCenters(t)
+	pub, sub := c.attach("pub"), c.attach("sub")
+	for round := range 12 {
+		topic := fmt.Sprint("t.", round)
+		p := c.publisher(pub, topic, node.AllowBlock(time.Hour))
+		s := c.subscribe(sub, topic, node.OnFull(node.Block), node.Depth(64))
+		c.sendNumbers(p, 0, 40)
+		c.stop()
+		c.await(node.StateReconnecting, pub, sub)
+		c.start()
+		c.sendNumbers(p, 40, 60)
+		c.wantNumbers(s, 0, 60)
+		c.wantNoMore(s)
+		if err := s.Close(c.ctx); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -90,7 +90,7 @@ func (lk *link) report() error {
 	}
 	var msg bhomev1.Report
 	flush := func(force bool) error {
-		if !force && len(msg.Grants) < reportBatch && len(msg.Routes) < 64 {
+		if !force && len(msg.Grants) < reportBatch && len(msg.Routes) < 64 && len(msg.Peers) < 64 {
 			return nil
 		}
 		err := lk.sendSocket(bhomev1.MsgType_MSG_TYPE_REPORT, &msg)
@@ -109,6 +109,12 @@ func (lk *link) report() error {
 			return fmt.Errorf("report grants: %w", err)
 		}
 	}
+	for _, p := range n.knownPeers() {
+		msg.Peers = append(msg.Peers, p)
+		if err := flush(false); err != nil {
+			return fmt.Errorf("report peers: %w", err)
+		}
+	}
 	for _, r := range n.reportRoutes() {
 		msg.Routes = append(msg.Routes, r)
 		if err := flush(false); err != nil {
@@ -120,6 +126,27 @@ func (lk *link) report() error {
 		return fmt.Errorf("report: %w", err)
 	}
 	return nil
+}
+
+// knownPeers is what we have got of others: the new center passes on what the old one did not come to.
+func (n *Node) knownPeers() []*bhomev1.KnownPeer {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	known := make([]*bhomev1.KnownPeer, 0, len(n.peers))
+	for _, p := range n.peers {
+		k := &bhomev1.KnownPeer{Session: p.session}
+		p.mu.Lock()
+		k.Bell, k.Pidfd = p.bell != nil, p.pidWatch != nil
+		for number := range p.control {
+			k.Segments = append(k.Segments, &bhomev1.SegmentRef{Kind: uint32(shmio.KindControl), Number: number})
+		}
+		p.mu.Unlock()
+		for _, s := range p.space.Segments() {
+			k.Segments = append(k.Segments, segmentRef(s))
+		}
+		known = append(known, k)
+	}
+	return known
 }
 
 func (n *Node) reportRoutes() []*bhomev1.ReportedRoute {
@@ -135,7 +162,7 @@ func (n *Node) reportRoutes() []*bhomev1.ReportedRoute {
 		for id, name := range o.topics {
 			m.Topics = append(m.Topics, &bhomev1.TopicID{Id: id, Name: name})
 		}
-		routes = append(routes, &bhomev1.ReportedRoute{Route: m, Half: o.half.proto()})
+		routes = append(routes, &bhomev1.ReportedRoute{Route: m, Half: o.half.proto(), Joined: o.w.Joined()})
 	}
 	for _, r := range n.in {
 		if r.done.Load() || r.ending.Load() {
@@ -146,7 +173,7 @@ func (n *Node) reportRoutes() []*bhomev1.ReportedRoute {
 		for id, name := range *r.topics.Load() {
 			m.Topics = append(m.Topics, &bhomev1.TopicID{Id: id, Name: name})
 		}
-		routes = append(routes, &bhomev1.ReportedRoute{Route: m, Half: r.half.proto()})
+		routes = append(routes, &bhomev1.ReportedRoute{Route: m, Half: r.half.proto(), Joined: r.r.PeerKnown()})
 	}
 	return routes
 }
@@ -205,6 +232,16 @@ func (n *Node) restore(ctx context.Context, lk *link) error {
 			return fmt.Errorf("connect to service %q again: %w", c.topic, err)
 		}
 		c.connected.Store(lk)
+	}
+	if !lk.resumed {
+		return nil
+	}
+	f, err := n.frame(uint32(bhomev1.MsgType_MSG_TYPE_RESTORED), "", lk.session, 0, nil)
+	if err == nil {
+		err = lk.sendFrame(ctx, upBus, wire.SocketNode, f)
+	}
+	if err != nil {
+		return fmt.Errorf("say that all is restored: %w", err)
 	}
 	return nil
 }

@@ -138,6 +138,32 @@ func (r *inRoute) join(h *bhomev1.Half) error {
 	return nil
 }
 
+// renewBell replaces the route's bell, whose other end was lost on the way to the writer; nil: the route is over.
+func (r *inRoute) renewBell() (*shmio.FD, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.freed || r.done.Load() {
+		return nil, nil
+	}
+	read, write, err := shmio.NewBell()
+	if err != nil {
+		return nil, err
+	}
+	if !r.r.PeerKnown() { // join gives it to the inbox
+		if r.bell != nil {
+			r.bell.Close()
+		}
+		r.bell = read
+		return write, nil
+	}
+	r.inbox.Remove(r.r)
+	if err := r.inbox.AddWithBell(r.r, r.n.reactor, read); err != nil {
+		write.Close()
+		return nil, fmt.Errorf("route %#x from %q: %w", r.id, r.peer.name, err)
+	}
+	return write, nil
+}
+
 // closeBell gives up a bell that no inbox has taken over.
 func (r *inRoute) closeBell() {
 	r.mu.Lock()

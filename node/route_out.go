@@ -85,6 +85,35 @@ func (n *Node) tellHalf(lk *link, route uint64, role bhomev1.Role, h half, bell 
 	return lk.sendSocket(bhomev1.MsgType_MSG_TYPE_ROUTE_HALF, msg, bell)
 }
 
+// onRouteRetell tells our half of a route again, whose other end never heard of it from the center that is gone.
+func (n *Node) onRouteRetell(lk *link, m *bhomev1.RouteRetell) error {
+	n.mu.Lock()
+	r, o := n.in[m.GetRoute()], n.out[m.GetRoute()]
+	n.mu.Unlock()
+	var h half
+	var bell *shmio.FD
+	var err error
+	switch {
+	case m.GetRole() == bhomev1.Role_ROLE_READER && r != nil:
+		h = r.half
+		bell, err = r.renewBell()
+	case m.GetRole() == bhomev1.Role_ROLE_WRITER && o != nil:
+		h = o.half
+		if m.GetBell() {
+			bell, err = o.peer.renewBell()
+		}
+	default:
+		return nil // it is over
+	}
+	if bell != nil {
+		defer bell.Close()
+	}
+	if err != nil || bell == nil && m.GetRole() == bhomev1.Role_ROLE_READER {
+		return err
+	}
+	return n.tellHalf(lk, m.GetRoute(), m.GetRole(), h, bell)
+}
+
 func (n *Node) openOut(lk *link, m *bhomev1.RouteOpen, spec shmio.RouteSpec) error {
 	h, err := n.cutHalf(lk, spec.WriterSize())
 	if err != nil {

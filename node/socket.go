@@ -89,6 +89,8 @@ func (lk *link) onSocketFrame(typ bhomev1.MsgType, body []byte, in *descriptors)
 		})
 	case bhomev1.MsgType_MSG_TYPE_ROUTE_PEER:
 		return parse(body, func(m *bhomev1.RoutePeer) error { return n.onRoutePeer(m, in) })
+	case bhomev1.MsgType_MSG_TYPE_ROUTE_RETELL:
+		return parse(body, func(m *bhomev1.RouteRetell) error { return n.onRouteRetell(lk, m) })
 	case bhomev1.MsgType_MSG_TYPE_ROUTE_CLOSE:
 		return parse(body, func(m *bhomev1.RouteClose) error {
 			n.onRouteClose(m)

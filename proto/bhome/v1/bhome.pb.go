@@ -56,6 +56,7 @@ const (
 	MsgType_MSG_TYPE_QUERY_CENTER          MsgType = 42
 	MsgType_MSG_TYPE_QUERY_CENTER_REPLY    MsgType = 43
 	MsgType_MSG_TYPE_DISCONNECT_SERVICE    MsgType = 44
+	MsgType_MSG_TYPE_RESTORED              MsgType = 46
 	MsgType_MSG_TYPE_HELLO                 MsgType = 64
 	MsgType_MSG_TYPE_WELCOME               MsgType = 65
 	MsgType_MSG_TYPE_ROUTE_OPEN            MsgType = 66
@@ -72,6 +73,7 @@ const (
 	MsgType_MSG_TYPE_BYE                   MsgType = 77
 	MsgType_MSG_TYPE_REPORT                MsgType = 78
 	MsgType_MSG_TYPE_SEGMENT_UNMAPPED      MsgType = 79
+	MsgType_MSG_TYPE_ROUTE_RETELL          MsgType = 80
 	MsgType_MSG_TYPE_USER                  MsgType = 1000
 )
 
@@ -105,6 +107,7 @@ var (
 		42:   "MSG_TYPE_QUERY_CENTER",
 		43:   "MSG_TYPE_QUERY_CENTER_REPLY",
 		44:   "MSG_TYPE_DISCONNECT_SERVICE",
+		46:   "MSG_TYPE_RESTORED",
 		64:   "MSG_TYPE_HELLO",
 		65:   "MSG_TYPE_WELCOME",
 		66:   "MSG_TYPE_ROUTE_OPEN",
@@ -121,6 +124,7 @@ var (
 		77:   "MSG_TYPE_BYE",
 		78:   "MSG_TYPE_REPORT",
 		79:   "MSG_TYPE_SEGMENT_UNMAPPED",
+		80:   "MSG_TYPE_ROUTE_RETELL",
 		1000: "MSG_TYPE_USER",
 	}
 	MsgType_value = map[string]int32{
@@ -151,6 +155,7 @@ var (
 		"MSG_TYPE_QUERY_CENTER":          42,
 		"MSG_TYPE_QUERY_CENTER_REPLY":    43,
 		"MSG_TYPE_DISCONNECT_SERVICE":    44,
+		"MSG_TYPE_RESTORED":              46,
 		"MSG_TYPE_HELLO":                 64,
 		"MSG_TYPE_WELCOME":               65,
 		"MSG_TYPE_ROUTE_OPEN":            66,
@@ -167,6 +172,7 @@ var (
 		"MSG_TYPE_BYE":                   77,
 		"MSG_TYPE_REPORT":                78,
 		"MSG_TYPE_SEGMENT_UNMAPPED":      79,
+		"MSG_TYPE_ROUTE_RETELL":          80,
 		"MSG_TYPE_USER":                  1000,
 	}
 )
@@ -4038,6 +4044,7 @@ type Report struct {
 	Grants        []*Grant               `protobuf:"bytes,1,rep,name=grants,proto3" json:"grants,omitempty"`
 	Routes        []*ReportedRoute       `protobuf:"bytes,2,rep,name=routes,proto3" json:"routes,omitempty"`
 	End           bool                   `protobuf:"varint,3,opt,name=end,proto3" json:"end,omitempty"`
+	Peers         []*KnownPeer           `protobuf:"bytes,4,rep,name=peers,proto3" json:"peers,omitempty"` // before the routes with them
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4091,6 +4098,13 @@ func (x *Report) GetEnd() bool {
 		return x.End
 	}
 	return false
+}
+
+func (x *Report) GetPeers() []*KnownPeer {
+	if x != nil {
+		return x.Peers
+	}
+	return nil
 }
 
 type Grant struct {
@@ -4149,6 +4163,7 @@ type ReportedRoute struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Route         *RouteOpen             `protobuf:"bytes,1,opt,name=route,proto3" json:"route,omitempty"`
 	Half          *Half                  `protobuf:"bytes,2,opt,name=half,proto3" json:"half,omitempty"`
+	Joined        bool                   `protobuf:"varint,3,opt,name=joined,proto3" json:"joined,omitempty"` // it has the other end's half
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4195,6 +4210,180 @@ func (x *ReportedRoute) GetHalf() *Half {
 		return x.Half
 	}
 	return nil
+}
+
+func (x *ReportedRoute) GetJoined() bool {
+	if x != nil {
+		return x.Joined
+	}
+	return false
+}
+
+// What a node has got of a peer: what the center before may not have come to pass on, is told again.
+type KnownPeer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Session       uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
+	Segments      []*SegmentRef          `protobuf:"bytes,2,rep,name=segments,proto3" json:"segments,omitempty"`
+	Bell          bool                   `protobuf:"varint,3,opt,name=bell,proto3" json:"bell,omitempty"` // to ring when there is room on the peer's routes to it
+	Pidfd         bool                   `protobuf:"varint,4,opt,name=pidfd,proto3" json:"pidfd,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KnownPeer) Reset() {
+	*x = KnownPeer{}
+	mi := &file_bhome_v1_bhome_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KnownPeer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KnownPeer) ProtoMessage() {}
+
+func (x *KnownPeer) ProtoReflect() protoreflect.Message {
+	mi := &file_bhome_v1_bhome_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KnownPeer.ProtoReflect.Descriptor instead.
+func (*KnownPeer) Descriptor() ([]byte, []int) {
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *KnownPeer) GetSession() uint64 {
+	if x != nil {
+		return x.Session
+	}
+	return 0
+}
+
+func (x *KnownPeer) GetSegments() []*SegmentRef {
+	if x != nil {
+		return x.Segments
+	}
+	return nil
+}
+
+func (x *KnownPeer) GetBell() bool {
+	if x != nil {
+		return x.Bell
+	}
+	return false
+}
+
+func (x *KnownPeer) GetPidfd() bool {
+	if x != nil {
+		return x.Pidfd
+	}
+	return false
+}
+
+// To 101, after a Report: the node has advertised, subscribed, registered and connected again all that it had.
+type Restored struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Restored) Reset() {
+	*x = Restored{}
+	mi := &file_bhome_v1_bhome_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Restored) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Restored) ProtoMessage() {}
+
+func (x *Restored) ProtoReflect() protoreflect.Message {
+	mi := &file_bhome_v1_bhome_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Restored.ProtoReflect.Descriptor instead.
+func (*Restored) Descriptor() ([]byte, []int) {
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{57}
+}
+
+// A route has outlived the center, but its other end lacks this one's half: say RouteHalf again.
+type RouteRetell struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Route         uint64                 `protobuf:"varint,1,opt,name=route,proto3" json:"route,omitempty"`
+	Role          Role                   `protobuf:"varint,2,opt,name=role,proto3,enum=bhome.v1.Role" json:"role,omitempty"` // of the end that is asked
+	Bell          bool                   `protobuf:"varint,3,opt,name=bell,proto3" json:"bell,omitempty"`                    // role writer: with a bell, for the reader has none of this process
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RouteRetell) Reset() {
+	*x = RouteRetell{}
+	mi := &file_bhome_v1_bhome_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RouteRetell) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RouteRetell) ProtoMessage() {}
+
+func (x *RouteRetell) ProtoReflect() protoreflect.Message {
+	mi := &file_bhome_v1_bhome_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RouteRetell.ProtoReflect.Descriptor instead.
+func (*RouteRetell) Descriptor() ([]byte, []int) {
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *RouteRetell) GetRoute() uint64 {
+	if x != nil {
+		return x.Route
+	}
+	return 0
+}
+
+func (x *RouteRetell) GetRole() Role {
+	if x != nil {
+		return x.Role
+	}
+	return Role_ROLE_UNSPECIFIED
+}
+
+func (x *RouteRetell) GetBell() bool {
+	if x != nil {
+		return x.Bell
+	}
+	return false
 }
 
 var File_bhome_v1_bhome_proto protoreflect.FileDescriptor
@@ -4505,17 +4694,30 @@ const file_bhome_v1_bhome_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\x05R\x03pid\x12\x10\n" +
 	"\x03uid\x18\x03 \x01(\rR\x03uid\"\x05\n" +
-	"\x03Bye\"t\n" +
+	"\x03Bye\"\x9f\x01\n" +
 	"\x06Report\x12'\n" +
 	"\x06grants\x18\x01 \x03(\v2\x0f.bhome.v1.GrantR\x06grants\x12/\n" +
 	"\x06routes\x18\x02 \x03(\v2\x17.bhome.v1.ReportedRouteR\x06routes\x12\x10\n" +
-	"\x03end\x18\x03 \x01(\bR\x03end\"-\n" +
+	"\x03end\x18\x03 \x01(\bR\x03end\x12)\n" +
+	"\x05peers\x18\x04 \x03(\v2\x13.bhome.v1.KnownPeerR\x05peers\"-\n" +
 	"\x05Grant\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
-	"\x05class\x18\x02 \x01(\rR\x05class\"^\n" +
+	"\x05class\x18\x02 \x01(\rR\x05class\"v\n" +
 	"\rReportedRoute\x12)\n" +
 	"\x05route\x18\x01 \x01(\v2\x13.bhome.v1.RouteOpenR\x05route\x12\"\n" +
-	"\x04half\x18\x02 \x01(\v2\x0e.bhome.v1.HalfR\x04half*\xa1\t\n" +
+	"\x04half\x18\x02 \x01(\v2\x0e.bhome.v1.HalfR\x04half\x12\x16\n" +
+	"\x06joined\x18\x03 \x01(\bR\x06joined\"\x81\x01\n" +
+	"\tKnownPeer\x12\x18\n" +
+	"\asession\x18\x01 \x01(\x04R\asession\x120\n" +
+	"\bsegments\x18\x02 \x03(\v2\x14.bhome.v1.SegmentRefR\bsegments\x12\x12\n" +
+	"\x04bell\x18\x03 \x01(\bR\x04bell\x12\x14\n" +
+	"\x05pidfd\x18\x04 \x01(\bR\x05pidfd\"\n" +
+	"\n" +
+	"\bRestored\"[\n" +
+	"\vRouteRetell\x12\x14\n" +
+	"\x05route\x18\x01 \x01(\x04R\x05route\x12\"\n" +
+	"\x04role\x18\x02 \x01(\x0e2\x0e.bhome.v1.RoleR\x04role\x12\x12\n" +
+	"\x04bell\x18\x03 \x01(\bR\x04bell*\xd3\t\n" +
 	"\aMsgType\x12\x18\n" +
 	"\x14MSG_TYPE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15MSG_TYPE_COMMON_REPLY\x10\x02\x12\x16\n" +
@@ -4544,7 +4746,8 @@ const file_bhome_v1_bhome_proto_rawDesc = "" +
 	"\x1bMSG_TYPE_QUERY_TOPICS_REPLY\x10)\x12\x19\n" +
 	"\x15MSG_TYPE_QUERY_CENTER\x10*\x12\x1f\n" +
 	"\x1bMSG_TYPE_QUERY_CENTER_REPLY\x10+\x12\x1f\n" +
-	"\x1bMSG_TYPE_DISCONNECT_SERVICE\x10,\x12\x12\n" +
+	"\x1bMSG_TYPE_DISCONNECT_SERVICE\x10,\x12\x15\n" +
+	"\x11MSG_TYPE_RESTORED\x10.\x12\x12\n" +
 	"\x0eMSG_TYPE_HELLO\x10@\x12\x14\n" +
 	"\x10MSG_TYPE_WELCOME\x10A\x12\x17\n" +
 	"\x13MSG_TYPE_ROUTE_OPEN\x10B\x12\x17\n" +
@@ -4560,7 +4763,8 @@ const file_bhome_v1_bhome_proto_rawDesc = "" +
 	"\x12MSG_TYPE_DISPLACED\x10L\x12\x10\n" +
 	"\fMSG_TYPE_BYE\x10M\x12\x13\n" +
 	"\x0fMSG_TYPE_REPORT\x10N\x12\x1d\n" +
-	"\x19MSG_TYPE_SEGMENT_UNMAPPED\x10O\x12\x12\n" +
+	"\x19MSG_TYPE_SEGMENT_UNMAPPED\x10O\x12\x19\n" +
+	"\x15MSG_TYPE_ROUTE_RETELL\x10P\x12\x12\n" +
 	"\rMSG_TYPE_USER\x10\xe8\a*\xe2\x03\n" +
 	"\tErrorCode\x12\x11\n" +
 	"\rERROR_CODE_OK\x10\x00\x12\x17\n" +
@@ -4609,7 +4813,7 @@ func file_bhome_v1_bhome_proto_rawDescGZIP() []byte {
 }
 
 var file_bhome_v1_bhome_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_bhome_v1_bhome_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
+var file_bhome_v1_bhome_proto_msgTypes = make([]protoimpl.MessageInfo, 61)
 var file_bhome_v1_bhome_proto_goTypes = []any{
 	(MsgType)(0),                // 0: bhome.v1.MsgType
 	(ErrorCode)(0),              // 1: bhome.v1.ErrorCode
@@ -4672,8 +4876,11 @@ var file_bhome_v1_bhome_proto_goTypes = []any{
 	(*Report)(nil),              // 58: bhome.v1.Report
 	(*Grant)(nil),               // 59: bhome.v1.Grant
 	(*ReportedRoute)(nil),       // 60: bhome.v1.ReportedRoute
-	nil,                         // 61: bhome.v1.QueryCenterReply.CountersEntry
-	nil,                         // 62: bhome.v1.QueryCenterReply.LimitsEntry
+	(*KnownPeer)(nil),           // 61: bhome.v1.KnownPeer
+	(*Restored)(nil),            // 62: bhome.v1.Restored
+	(*RouteRetell)(nil),         // 63: bhome.v1.RouteRetell
+	nil,                         // 64: bhome.v1.QueryCenterReply.CountersEntry
+	nil,                         // 65: bhome.v1.QueryCenterReply.LimitsEntry
 }
 var file_bhome_v1_bhome_proto_depIdxs = []int32{
 	1,  // 0: bhome.v1.ErrorMsg.code:type_name -> bhome.v1.ErrorCode
@@ -4694,8 +4901,8 @@ var file_bhome_v1_bhome_proto_depIdxs = []int32{
 	5,  // 15: bhome.v1.QueryTopicsReply.errmsg:type_name -> bhome.v1.ErrorMsg
 	35, // 16: bhome.v1.QueryTopicsReply.topics:type_name -> bhome.v1.TopicRow
 	5,  // 17: bhome.v1.QueryCenterReply.errmsg:type_name -> bhome.v1.ErrorMsg
-	61, // 18: bhome.v1.QueryCenterReply.counters:type_name -> bhome.v1.QueryCenterReply.CountersEntry
-	62, // 19: bhome.v1.QueryCenterReply.limits:type_name -> bhome.v1.QueryCenterReply.LimitsEntry
+	64, // 18: bhome.v1.QueryCenterReply.counters:type_name -> bhome.v1.QueryCenterReply.CountersEntry
+	65, // 19: bhome.v1.QueryCenterReply.limits:type_name -> bhome.v1.QueryCenterReply.LimitsEntry
 	39, // 20: bhome.v1.Hello.down:type_name -> bhome.v1.Half
 	39, // 21: bhome.v1.Hello.up:type_name -> bhome.v1.Half
 	39, // 22: bhome.v1.Welcome.down:type_name -> bhome.v1.Half
@@ -4719,13 +4926,16 @@ var file_bhome_v1_bhome_proto_depIdxs = []int32{
 	46, // 40: bhome.v1.SegmentUnmapped.segment:type_name -> bhome.v1.SegmentRef
 	59, // 41: bhome.v1.Report.grants:type_name -> bhome.v1.Grant
 	60, // 42: bhome.v1.Report.routes:type_name -> bhome.v1.ReportedRoute
-	44, // 43: bhome.v1.ReportedRoute.route:type_name -> bhome.v1.RouteOpen
-	39, // 44: bhome.v1.ReportedRoute.half:type_name -> bhome.v1.Half
-	45, // [45:45] is the sub-list for method output_type
-	45, // [45:45] is the sub-list for method input_type
-	45, // [45:45] is the sub-list for extension type_name
-	45, // [45:45] is the sub-list for extension extendee
-	0,  // [0:45] is the sub-list for field type_name
+	61, // 43: bhome.v1.Report.peers:type_name -> bhome.v1.KnownPeer
+	44, // 44: bhome.v1.ReportedRoute.route:type_name -> bhome.v1.RouteOpen
+	39, // 45: bhome.v1.ReportedRoute.half:type_name -> bhome.v1.Half
+	46, // 46: bhome.v1.KnownPeer.segments:type_name -> bhome.v1.SegmentRef
+	3,  // 47: bhome.v1.RouteRetell.role:type_name -> bhome.v1.Role
+	48, // [48:48] is the sub-list for method output_type
+	48, // [48:48] is the sub-list for method input_type
+	48, // [48:48] is the sub-list for extension type_name
+	48, // [48:48] is the sub-list for extension extendee
+	0,  // [0:48] is the sub-list for field type_name
 }
 
 func init() { file_bhome_v1_bhome_proto_init() }
@@ -4739,7 +4949,7 @@ func file_bhome_v1_bhome_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_bhome_v1_bhome_proto_rawDesc), len(file_bhome_v1_bhome_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   58,
+			NumMessages:   61,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,104 @@
+package actors
+
+import (
+	"github.com/asynkron/protoactor-go/actor"
+
+	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
+)
+
+// reports is what PubSub and Registry have in common after a restart: the routes that nodes have kept, as far as one end
+// has reported them.
+type reports struct {
+	halves   map[uint64]*halfReport // by route id
+	restored map[uint64]bool        // sessions that have said all
+}
+
+// halfReport is what is known of a route: one of the two may be nil.
+type halfReport struct{ writer, reader *reportedRoute }
+
+func newReports() reports {
+	return reports{halves: map[uint64]*halfReport{}, restored: map[uint64]bool{}}
+}
+
+// maxReported bounds the routes of which one end is known; a node can't report more than RoutesPerNode.
+const maxReported = 1 << 20
+
+// add takes one end. What it returns is over here: a route with both ends, or one whose other end will not come.
+func (p *reports) add(m *reportedRoute) *halfReport {
+	o := m.route.GetRoute()
+	h := p.halves[o.GetRoute()]
+	if h == nil {
+		if len(p.halves) >= maxReported {
+			return nil
+		}
+		h = &halfReport{}
+		p.halves[o.GetRoute()] = h
+	}
+	if o.GetRole() == bhomev1.Role_ROLE_WRITER {
+		h.writer = m
+	} else {
+		h.reader = m
+	}
+	if (h.writer == nil || h.reader == nil) && !p.restored[o.GetPeerSession()] {
+		return nil
+	}
+	delete(p.halves, o.GetRoute())
+	return h
+}
+
+// complete hears that a session has reported all, and returns the routes whose other end it would have been.
+func (p *reports) complete(session uint64) (lone []*halfReport) {
+	p.restored[session] = true
+	for id, h := range p.halves {
+		if h.end().route.GetRoute().GetPeerSession() == session {
+			delete(p.halves, id)
+			lone = append(lone, h)
+		}
+	}
+	return lone
+}
+
+func (p *reports) sessionGone(session uint64) {
+	delete(p.restored, session)
+	for id, h := range p.halves {
+		if h.writer != nil && h.writer.id.Session == session || h.reader != nil && h.reader.id.Session == session {
+			delete(p.halves, id)
+		}
+	}
+}
+
+// both reports whether both ends are known.
+func (h *halfReport) both() bool { return h.writer != nil && h.reader != nil }
+
+// end is an end that is known.
+func (h *halfReport) end() *reportedRoute {
+	if h.writer != nil {
+		return h.writer
+	}
+	return h.reader
+}
+
+// agree reports whether both ends mean the same route, and each other.
+func (h *halfReport) agree() bool {
+	w, r := h.writer.route.GetRoute(), h.reader.route.GetRoute()
+	return w.GetSlots() == r.GetSlots() && w.GetDepth() == r.GetDepth() && w.GetOut() == r.GetOut() && w.GetPolicy() == r.GetPolicy() && w.GetKind() == r.GetKind() &&
+		w.GetPeerSession() == h.reader.id.Session && r.GetPeerSession() == h.writer.id.Session
+}
+
+// close tells the ends there are that their route is over. What a reader holds of it stays out: it is alive. A writer that
+// doesn't know the route sends nothing more.
+func (h *halfReport) close(c actor.Context, reason string) {
+	for _, end := range []*reportedRoute{h.writer, h.reader} {
+		if end != nil {
+			c.Send(end.id.pidOf, &closeRoute{route: end.route.GetRoute().GetRoute(), reason: reason, alive: h.both() || end == h.writer})
+		}
+	}
+}
+
+// adopt has the sessions of both ends go on with the route.
+func (h *halfReport) adopt(c actor.Context) {
+	c.Send(h.writer.id.pidOf, &adoptRoute{open: h.writer.route.GetRoute(), peer: h.reader.id.pidOf})
+	c.Send(h.reader.id.pidOf, &adoptRoute{open: h.reader.route.GetRoute(), peer: h.writer.id.pidOf})
+}
+
+const endsDisagree = "the two ends report different things"
