@@ -51,9 +51,11 @@ func Dial(ctx context.Context, path string) (*Conn, error) {
 	if err := checkSocketPath(path); err != nil {
 		return nil, fmt.Errorf("connect to %q: %w", path, err)
 	}
-	var d net.Dialer
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("connect to %s: %w", path, err)
+	}
 	for wait := retryFirst; ; wait = min(2*wait, retryMost) {
-		c, err := d.DialContext(ctx, "unixpacket", path)
+		c, err := net.Dial("unixpacket", path) // never waits: Linux refuses at once, see unix(7), EAGAIN
 		if err == nil {
 			return newConn(c.(*net.UnixConn))
 		}
