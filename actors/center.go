@@ -1,6 +1,8 @@
 package actors
 
 import (
+	"crypto/rand"
+	"encoding/binary"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -51,15 +53,21 @@ type admitted struct {
 	busy   bool // it has something to look after every second
 }
 
-// sessionIDs hands out base ids, multiples of 10: 10 ms ticks since 2020 and a count, so that they are unique across
-// restarts.
+// sessionIDs hands out base ids, multiples of 10: a draw and a count, so that they are unique across restarts
+// (docs/decisions/0013).
 type sessionIDs struct{ next uint64 }
 
-func newSessionIDs(now time.Time) sessionIDs {
-	const epoch2020 = 1577836800
-	// A clock that is wrong by years must not lead down to the well-known addresses.
-	ticks := uint64(max(now.UnixMilli()-epoch2020*1000, 10)) / 10
-	return sessionIDs{next: (ticks<<21 + wire.AddressesPerSession - 1) / wire.AddressesPerSession * wire.AddressesPerSession}
+func newSessionIDs(draw uint64) sessionIDs {
+	const high, counted = 1 << 59, 21 // high: no draw leads down to the well-known addresses
+	next := high | draw%(high>>counted)<<counted
+	return sessionIDs{next: (next + wire.AddressesPerSession - 1) / wire.AddressesPerSession * wire.AddressesPerSession}
+}
+
+// random is 64 bits that nobody else has.
+func random() uint64 {
+	var b [8]byte
+	rand.Read(b[:]) // never fails
+	return binary.NativeEndian.Uint64(b[:])
 }
 
 func (s *sessionIDs) take() uint64 {
@@ -153,7 +161,7 @@ func (c *center) start(ctx actor.Context) {
 	c.started = time.Now()
 	c.sessions, c.perUID = map[uint64]*admitted{}, map[uint32]int{}
 	c.watchers, c.handlers = map[string]*actor.PID{}, map[uint32]*actor.PID{}
-	c.ids, c.queries, c.background = newSessionIDs(c.started), new(atomic.Int64), new(sync.WaitGroup)
+	c.ids, c.queries, c.background = newSessionIDs(random()), new(atomic.Int64), new(sync.WaitGroup)
 	spawn := func(name string, a actor.Actor) *actor.PID {
 		// The same record keeper again after a failure: it is the message that was bad.
 		pid, err := ctx.SpawnNamed(actor.PropsFromProducer(func() actor.Actor { return guarded{a} }), name)

@@ -1,19 +1,18 @@
 package actors
 
 import (
+	"math"
 	"testing"
-	"time"
 
 	"github.com/bhome-bus/bhome/wire"
 )
 
-// Base ids are unique, also across centers that start one after the other, and their ten addresses meet no others.
+// Base ids are unique, also those of centers with neighbouring draws, and their ten addresses meet no others.
 func TestSessionIDs(t *testing.T) {
-	start := time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
 	last := uint64(0)
-	for i := range 7 { // centers, as quickly one after the other as their ids allow
-		ids := newSessionIDs(start.Add(time.Duration(i) * 10 * time.Millisecond))
-		for range 20_000 { // sessions and names of their actors, far more than come in 10 ms
+	for draw := range uint64(7) {
+		ids := newSessionIDs(draw)
+		for range 20_000 { // sessions and names of their actors
 			id := ids.take()
 			if err := wire.Session(id).Validate(); err != nil {
 				t.Fatal(err)
@@ -27,10 +26,15 @@ func TestSessionIDs(t *testing.T) {
 			last = id
 		}
 	}
-	for _, now := range []time.Time{time.Unix(0, 0), time.Unix(1577836800, 0), time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)} {
-		ids := newSessionIDs(now)
-		if err := wire.Session(ids.take()).Validate(); err != nil {
-			t.Error(now, err)
+	for _, draw := range []uint64{math.MaxUint64, 1<<38 - 1, 1 << 38} {
+		ids := newSessionIDs(draw)
+		for range 200_000 {
+			if err := wire.Session(ids.take()).Validate(); err != nil {
+				t.Fatalf("draw %#x: %v", draw, err)
+			}
 		}
+	}
+	if a, b := newSessionIDs(random()), newSessionIDs(random()); a == b {
+		t.Errorf("two centers count from %d", a.next)
 	}
 }
