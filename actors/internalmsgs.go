@@ -236,6 +236,7 @@ type (
 		route uint64
 		role  bhomev1.Role // of that end
 		bell  bool
+		asks  *actor.PID // the other end's session: this one may not have heard of it
 	}
 	nodeState struct {
 		session uint64

@@ -33,7 +33,7 @@ func (s *session) onRouteMessage(c actor.Context, msg any) {
 		s.adoptRoute(c, m)
 	case *retell:
 		if r := s.routes[routeEnd{m.route, m.role}]; r != nil && !s.detach {
-			r.told = false
+			r.told, r.peer = false, m.asks
 			s.conn.send(outFrame{typ: bhomev1.MsgType_MSG_TYPE_ROUTE_RETELL, body: &bhomev1.RouteRetell{Route: m.route, Role: m.role, Bell: m.bell}})
 		}
 	case *describe:
@@ -73,7 +73,7 @@ func (s *session) openRoute(c actor.Context, m *openRoute) {
 			delete(s.early, end)
 			s.peerHalf(c, e.m)
 		} else if m.lone {
-			c.Send(m.peer, &retell{route: o.GetRoute(), role: bhomev1.Role_ROLE_WRITER, bell: !s.givenOf(o.GetPeerSession()).bell})
+			c.Send(m.peer, &retell{route: o.GetRoute(), role: bhomev1.Role_ROLE_WRITER, bell: !s.givenOf(o.GetPeerSession()).bell, asks: c.Self()})
 		}
 	}
 	if m.ack != nil {
@@ -244,7 +244,7 @@ func (s *session) peerHalf(c actor.Context, m *peerHalf) {
 	if m.role == bhomev1.Role_ROLE_READER && m.bell == nil && !g.bell && m.resumed {
 		// The writer believes that its bell has arrived; the center that had it is gone.
 		if pid := s.routes[end].peer; pid != nil {
-			c.Send(pid, &retell{route: m.route, role: bhomev1.Role_ROLE_WRITER, bell: true})
+			c.Send(pid, &retell{route: m.route, role: bhomev1.Role_ROLE_WRITER, bell: true, asks: c.Self()})
 		}
 		m.close()
 		return
@@ -350,7 +350,7 @@ func (s *session) adoptRoute(c actor.Context, m *adoptRoute) {
 	r.peer = m.peer
 	g := s.givenOf(m.open.GetPeerSession())
 	if !r.joined && !m.lone {
-		ask := &retell{route: m.open.GetRoute(), role: bhomev1.Role_ROLE_READER}
+		ask := &retell{route: m.open.GetRoute(), role: bhomev1.Role_ROLE_READER, asks: c.Self()}
 		if end.role == bhomev1.Role_ROLE_READER {
 			ask.role, ask.bell = bhomev1.Role_ROLE_WRITER, !g.bell
 		}

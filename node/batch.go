@@ -25,6 +25,29 @@ func (p *Publisher) PublishBatch(ctx context.Context, payloads [][]byte) error {
 	return nil
 }
 
+// batch is the messages of a chunk: blocks and copies that are made already, or payloads that go inline.
+type batch struct {
+	ms       []message
+	payloads [][]byte    // if there are no ms,
+	first    wire.Inline // and the head of the first; the others have the numbers that follow
+}
+
+func (b *batch) len() int { return max(len(b.ms), len(b.payloads)) }
+
+// head is message i's, which goes inline.
+func (b *batch) head(i int) wire.Inline {
+	in := b.first
+	in.Seq += uint32(i)
+	return in
+}
+
+func (b *batch) message(i int) message {
+	if b.ms != nil {
+		return b.ms[i]
+	}
+	return message{payload: b.payloads[i], in: b.head(i)}
+}
+
 // publishChunk publishes all payloads, and returns how many of them all routes have had when there is an error.
 func (p *Publisher) publishChunk(ctx context.Context, payloads [][]byte) (int, error) {
 	routes, err := p.begin(ctx)
@@ -33,9 +56,19 @@ func (p *Publisher) publishChunk(ctx context.Context, payloads [][]byte) (int, e
 	}
 	tp := p.topicPub
 	defer tp.unlock()
+	longest := 0
+	for _, payload := range payloads {
+		longest = max(longest, len(payload))
+	}
+	now := tp.n.clock.stamp(tp.n)
+	if longest <= wire.MaxInline && p.allInline(longest) {
+		var m message
+		tp.number(&m, now)
+		tp.seq += uint64(len(payloads) - 1)
+		return tp.pushToAll(ctx, routes, &batch{payloads: payloads, first: m.in})
+	}
 	var room [batchChunk]message
 	ms := room[:0]
-	now := tp.n.clock.stamp(tp.n)
 	var lent error
 	for _, payload := range payloads {
 		m := message{payload: payload}
@@ -50,15 +83,7 @@ func (p *Publisher) publishChunk(ctx context.Context, payloads [][]byte) (int, e
 		tp.number(&m, now)
 		ms = append(ms, m)
 	}
-	done := len(ms)
-	var full error
-	for _, o := range routes {
-		n, err := tp.pushAll(ctx, o, ms)
-		if err != nil {
-			done = min(done, n)
-			full = errors.Join(full, err)
-		}
-	}
+	done, err := tp.pushToAll(ctx, routes, &batch{ms: ms})
 	for i := range ms {
 		if b := ms[i].b; b != nil {
 			if tp.adv.Load().GetKeep() > 0 {
@@ -67,28 +92,46 @@ func (p *Publisher) publishChunk(ctx context.Context, payloads [][]byte) (int, e
 			b.unref()
 		}
 	}
-	if full != nil {
-		return done, fmt.Errorf("send on %q: %w", tp.topic, full)
+	if err != nil {
+		return done, err
 	}
 	return done, lent
 }
 
-// pushAll pushes ms to one route, waiting for room as the publisher consents to. Once that is used up the rest gets what
-// room there is. An error comes with how many went before it.
-func (tp *topicPub) pushAll(ctx context.Context, o *outRoute, ms []message) (before int, full error) {
-	for at := 0; at < len(ms); at++ {
-		n, err := o.pushBatch(ms[at:])
+// pushToAll pushes a batch to all routes, and returns how many messages of it all of them have had when there is an error.
+func (tp *topicPub) pushToAll(ctx context.Context, routes []*outRoute, b *batch) (int, error) {
+	done := b.len()
+	var full error
+	for _, o := range routes {
+		n, err := tp.pushAll(ctx, o, b)
+		if err != nil {
+			done = min(done, n)
+			full = errors.Join(full, err)
+		}
+	}
+	if full != nil {
+		return done, fmt.Errorf("send on %q: %w", tp.topic, full)
+	}
+	return done, nil
+}
+
+// pushAll pushes a batch to one route, waiting for room as the publisher consents to. Once that is used up the rest gets
+// what room there is. An error comes with how many went before it.
+func (tp *topicPub) pushAll(ctx context.Context, o *outRoute, b *batch) (before int, full error) {
+	for at := 0; at < b.len(); at++ {
+		n, err := o.pushBatch(b, at)
 		at += n
 		switch {
 		case errors.Is(err, errRouteOver):
-			return len(ms), full
+			return b.len(), full
 		case err != nil:
 			return at, err
-		case at == len(ms):
+		case at == b.len():
 		case full != nil:
 			o.countDrop()
 		default:
-			if full = tp.block(ctx, o, &ms[at]); full != nil {
+			m := b.message(at)
+			if full = tp.block(ctx, o, &m); full != nil {
 				before = at
 			}
 		}

@@ -2,6 +2,7 @@ package node_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 
 	"github.com/bhome-bus/bhome/node"
@@ -33,6 +34,41 @@ func BenchmarkPublishReceive(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
+		})
+	}
+}
+
+// BenchmarkPublishReceiveBatch is the same, 64 messages at a time.
+func BenchmarkPublishReceiveBatch(b *testing.B) {
+	const batch = 64
+	for _, size := range []int{64, 1 << 10} {
+		b.Run(fmt.Sprint(size, "B"), func(b *testing.B) {
+			bus := newBus(b)
+			pub := bus.publisher(bus.attach("pub"), "a")
+			sub := bus.subscribe(bus.attach("sub"), "a")
+			ctx := context.Background()
+			payloads, ms := make([][]byte, batch), make([]node.Message, batch)
+			for i := range payloads {
+				payloads[i] = make([]byte, size)
+			}
+			b.SetBytes(int64(batch * size))
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := pub.PublishBatch(ctx, payloads); err != nil {
+					b.Fatal(err)
+				}
+				for got := 0; got < batch; {
+					n, err := sub.ReceiveBatch(ctx, ms)
+					if err != nil {
+						b.Fatal(err)
+					}
+					if err := node.ReleaseBatch(ms[:n]); err != nil {
+						b.Fatal(err)
+					}
+					got += n
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/batch, "ns/msg")
 		})
 	}
 }

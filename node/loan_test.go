@@ -239,6 +239,8 @@ func TestTheMessagesWayAllocatesNothing(t *testing.T) {
 		m.Release()
 	}
 	small, large := pattern(64), pattern(4096)
+	batch := [][]byte{small, small, large, small, large, large, small, small}
+	ms := make([]node.Message, len(batch))
 	for name, f := range map[string]func(){
 		"inline": func() {
 			if err := pub.Publish(b.ctx, small); err != nil {
@@ -261,6 +263,21 @@ func TestTheMessagesWayAllocatesNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 			take()
+		},
+		"batch": func() {
+			if err := pub.PublishBatch(b.ctx, batch); err != nil {
+				t.Fatal(err)
+			}
+			for got := 0; got < len(batch); {
+				n, err := sub.ReceiveBatch(b.ctx, ms)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := node.ReleaseBatch(ms[:n]); err != nil {
+					t.Fatal(err)
+				}
+				got += n
+			}
 		},
 	} {
 		if n := testing.AllocsPerRun(2000, f); n != 0 {

@@ -26,8 +26,7 @@ type slots struct {
 	spare atomic.Pointer[slot] // the one used last, if nobody has it; pairs with itself: whoever swaps it out has it
 	mu    sync.Mutex
 	free  []*slot
-	out   atomic.Int64
-	lost  func() // a message was released: for queues that wait for all of them
+	back  atomic.Uint64 // messages released
 }
 
 func (s *slots) get() *slot {
@@ -61,8 +60,25 @@ type Message struct {
 	serial uint64
 }
 
+// getAll fills into.
+func (s *slots) getAll(into []*slot) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := copy(into, s.free[max(0, len(s.free)-len(into)):])
+	s.free = s.free[:len(s.free)-n]
+	for ; n < len(into); n++ {
+		into[n] = &slot{owner: s}
+	}
+}
+
+// putAll takes back slots that nobody has, all of s.
+func (s *slots) putAll(sls []*slot) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.free = append(s.free, sls...)
+}
+
 func (sl *slot) message() Message {
-	sl.owner.out.Add(1)
 	if sl.owner.n.cfg.Debug {
 		sl.origin = callers()
 	}
@@ -133,11 +149,8 @@ func (m Message) Release() error {
 		sl.route.giveBack(sl.rec.Seq)
 	}
 	o := sl.owner
-	o.out.Add(-1)
+	o.back.Add(1)
 	o.put(sl)
-	if o.lost != nil {
-		o.lost()
-	}
 	return nil
 }
 

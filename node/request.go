@@ -362,6 +362,7 @@ func (rs *replies) receive(ctx context.Context) {
 			rs.deliver(r, sl)
 			runtime.Gosched() // to the caller, on this thread: it would wait for another to wake up
 		}
+		r.settled.Store(rd.Head()) // this goroutine alone moves it
 		if r.ending.Load() {
 			r.drained()
 		}

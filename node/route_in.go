@@ -34,9 +34,10 @@ type inRoute struct {
 	dropped uint64                            // by the sender, as it said last; once done
 	topics  atomic.Pointer[map[uint32]string] // copied on write under mu; pairs with topic's load
 	last    atomic.Pointer[topicName]         // the topic of the message before
-	seqHi   atomic.Uint64                     // the publisher's sequence number, to extend the inline records' 32 bits
+	seqHi   atomic.Uint64                     // a late sequence number of the publisher's, to extend the inline records' 32 bits
 
-	unanswered int // requests taken; under the service's mu
+	settled    atomic.Uint64 // of a reply route: up to where its callers have been told; pairs with drained's load
+	unanswered int           // requests taken; under the service's mu
 }
 
 type topicName struct {
@@ -205,7 +206,9 @@ func (r *inRoute) topic(id uint32) (string, bool) {
 func (r *inRoute) seq(low uint32) uint64 {
 	last := r.seqHi.Load()
 	s := last + uint64(int64(int32(low-uint32(last))))
-	r.seqHi.Store(s)
+	if s-last >= 1<<20 { // any value of late does, and a store for each message costs as much as the rest
+		r.seqHi.Store(s)
+	}
 	return s
 }
 
@@ -239,7 +242,9 @@ func (r *inRoute) resolve(rec *shmio.Record, m *received) error {
 		return err
 	}
 	h := &blk.Header
-	r.seqHi.Store(h.Seq)
+	if h.Seq-r.seqHi.Load() >= 1<<20 {
+		r.seqHi.Store(h.Seq)
+	}
 	*m = received{topicID: h.Topic, kind: h.Kind, payload: blk.Payload, seq: h.Seq, stamp: h.Stamp, corr: h.ID, block: true}
 	return nil
 }
@@ -257,9 +262,9 @@ func (r *inRoute) await(w wire.Word, err error) (shmio.Block, error) {
 	return blk, err
 }
 
-// giveBack ends the use of a block.
-func (r *inRoute) giveBack(seq uint64) {
-	r.r.Return(seq)
+// giveBack ends the use of blocks.
+func (r *inRoute) giveBack(seqs ...uint64) {
+	r.r.Return(seqs...)
 	if r.ending.Load() && r.r.HeldCount() == 0 {
 		r.n.poke()
 	}
@@ -284,6 +289,9 @@ func (r *inRoute) end(gone bool) {
 func (r *inRoute) drained() {
 	r.mu.Lock()
 	empty := r.ending.Load() && !r.done.Load() && r.r.Unread() == 0 && (r.r.PeerKnown() || r.gone.Load())
+	if r.kind == bhomev1.RouteKind_ROUTE_KIND_REPLY && r.settled.Load() != r.r.Head() {
+		empty = false // a reply is on its way to its caller, who comes here once more
+	}
 	if empty {
 		r.dropped = r.r.Dropped()
 		r.doneAt.Store(time.Now().UnixNano())

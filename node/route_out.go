@@ -238,14 +238,21 @@ func (o *outRoute) push(m *message, arm bool) (shmio.Outcome, error) {
 	return out, err
 }
 
-// pushBatch pushes what it can of ms, in order, with one commit, and returns how many it has done with: all, or those
-// before the one that found no room.
-func (o *outRoute) pushBatch(ms []message) (done int, err error) {
+// pushBatch pushes what it can of b, in order from message at on, with one commit, and returns how many it has done with:
+// all, or those before the one that found no room.
+func (o *outRoute) pushBatch(b *batch, at int) (done int, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for done < len(ms) {
+	for at+done < b.len() {
+		if b.ms == nil && !o.over {
+			n, _ := o.w.PushInlineBatch(b.head(at+done), b.payloads[at+done:])
+			if done += n; at+done == b.len() {
+				break
+			}
+		}
+		m := b.message(at + done)
 		var out shmio.Outcome
-		if out, err = o.stage(&ms[done], false); err != nil || out == shmio.Full {
+		if out, err = o.stage(&m, false); err != nil || out == shmio.Full {
 			break
 		}
 		done++

@@ -156,36 +156,42 @@ func (s *Subscription) took(sl *slot, rd *shmio.Reader, err error) (Message, boo
 		return Message{}, false, fmt.Errorf("receive on %q: %w", s.Pattern(), err)
 	}
 	r := rd.Tag().(*inRoute)
-	err = r.resolve(&sl.rec, &sl.m)
+	ok := s.accept(r, sl)
 	if r.ending.Load() {
 		r.drained()
 	}
-	if err != nil {
+	if !ok {
 		s.slots.put(sl)
-		s.n.badWord("a message of "+r.peer.name, err)
 		return Message{}, false, nil
 	}
-	sl.route = r
+	s.taken.Add(1)
+	return sl.message(), true, nil
+}
+
+// accept finds out what came in sl; false: it is nothing for the caller, and has been returned.
+func (s *Subscription) accept(r *inRoute, sl *slot) bool {
+	if err := r.resolve(&sl.rec, &sl.m); err != nil {
+		s.n.badWord("a message of "+r.peer.name, err)
+		return false
+	}
 	name, ok := r.topic(sl.m.topicID)
 	if !ok {
 		name, ok = r.awaitTopic(sl.m.topicID)
 	}
 	expired := s.msg.GetExpiryNs() > 0 && sl.m.age() > time.Duration(s.msg.GetExpiryNs())
-	if !ok || expired {
-		if sl.m.block {
-			r.giveBack(sl.rec.Seq)
-		}
-		s.slots.put(sl)
-		if expired {
-			s.expired.Add(1)
-		} else {
-			s.n.badWord("a message of "+r.peer.name, fmt.Errorf("%w: topic id %d is not its route's", wire.ErrBadHeader, sl.m.topicID))
-		}
-		return Message{}, false, nil
+	if ok && !expired {
+		sl.route, sl.topic = r, name
+		return true
 	}
-	sl.topic = name
-	s.taken.Add(1)
-	return sl.message(), true, nil
+	if sl.m.block {
+		r.giveBack(sl.rec.Seq)
+	}
+	if expired {
+		s.expired.Add(1)
+	} else {
+		s.n.badWord("a message of "+r.peer.name, fmt.Errorf("%w: topic id %d is not its route's", wire.ErrBadHeader, sl.m.topicID))
+	}
+	return false
 }
 
 // awaitTopic looks for a topic that the writer has heard of before us.
@@ -247,7 +253,7 @@ type SubStats struct {
 
 // Stats counts now.
 func (s *Subscription) Stats() SubStats {
-	st := SubStats{Received: s.taken.Load(), Expired: s.expired.Load(), Held: uint64(max(s.slots.out.Load(), 0))}
+	st := SubStats{Received: s.taken.Load(), Expired: s.expired.Load(), Held: s.held()}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st.Publishers, st.Dropped = len(s.routes), s.past
@@ -257,6 +263,12 @@ func (s *Subscription) Stats() SubStats {
 		st.Dropped += dropped
 	}
 	return st
+}
+
+// held is how many messages the program has. What was released is loaded first: it never exceeds what was taken.
+func (s *Subscription) held() uint64 {
+	back := s.slots.back.Load()
+	return s.taken.Load() - back
 }
 
 // Close ends the subscription. Messages held stay valid until they are released.

@@ -214,6 +214,24 @@ func (in *Inbox) TryReceive(rec *Record) (*Reader, error) {
 	return r, err
 }
 
+// ReceiveBatch is Receive of up to len(recs) messages of one route at once, in order; n is how many. It waits for the first
+// only.
+func (in *Inbox) ReceiveBatch(ctx context.Context, recs []*Record) (r *Reader, n int, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, 0, err
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	r, err = in.receive(ctx, recs[0])
+	if r == nil || err != nil {
+		return r, 0, err
+	}
+	n, _ = r.TryReceiveBatch(recs[1:]) // an error is sticky: the next poll meets it
+	in.hits += uint64(n)
+	r.place.lastHit = in.hits
+	return r, 1 + n, nil
+}
+
 // Receive takes the next message into rec and says which route it came on. Blocks must be returned there. When a route
 // is corrupt it returns that route with an error that wraps ErrCorruptRoute, and no longer receives from it; other
 // errors are ErrInboxClosed and ctx's.
@@ -223,6 +241,11 @@ func (in *Inbox) Receive(ctx context.Context, rec *Record) (*Reader, error) {
 	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
+	return in.receive(ctx, rec)
+}
+
+// receive is Receive with mu held, and returns with it.
+func (in *Inbox) receive(ctx context.Context, rec *Record) (*Reader, error) {
 	for {
 		if in.closed {
 			return nil, ErrInboxClosed

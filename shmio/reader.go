@@ -152,6 +152,9 @@ func (r *Reader) SetTag(tag any) { r.tag = tag }
 // HeldCount is how many blocks were read and not returned.
 func (r *Reader) HeldCount() int { return int(r.held.Load()) }
 
+// Head is up to where messages were taken.
+func (r *Reader) Head() uint64 { return r.half.head.Load() }
+
 // Unread is how many slots (not messages) wait to be read, as the writer says; at most Slots.
 func (r *Reader) Unread() uint64 {
 	r.mu.Lock()

@@ -9,16 +9,8 @@ import (
 // TryReceive takes the next message, if there is one. It looks empty, too, before the writer joined, and while as many
 // blocks are held as may be and the next message is a block, or any message with DropOldest (Return wakes the inbox). An error wraps ErrCorruptRoute: the route is lost.
 func (r *Reader) TryReceive(rec *Record) (bool, error) {
-	if r.err != nil {
-		return false, r.err
-	}
-	if r.waiting.Load() && !r.flushReturns() {
-		return false, nil // what skipped messages add to the returns must end somewhere
-	}
-	if r.next == r.tail {
-		if ok, err := r.load(); !ok {
-			return false, err
-		}
+	if ok, err := r.look(); !ok {
+		return false, err
 	}
 	if r.held.Load() >= r.spec.holdLimit() && r.blockNext() && r.starve() {
 		return false, nil
@@ -26,7 +18,69 @@ func (r *Reader) TryReceive(rec *Record) (bool, error) {
 	if r.spec.Policy == DropOldest {
 		return r.claimAndTake(rec)
 	}
-	return r.take(rec)
+	return r.takeAndPass(rec)
+}
+
+// TryReceiveBatch is TryReceive of up to len(recs) messages at once; n is how many there were. Unless the writer may drop
+// what is unread it hears of them all with one store. An error that comes after the first message is the next call's.
+func (r *Reader) TryReceiveBatch(recs []*Record) (n int, err error) {
+	if r.spec.Policy == DropOldest {
+		for n < len(recs) {
+			ok, err := r.TryReceive(recs[n])
+			if !ok {
+				if n > 0 {
+					err = nil // it stays the route's
+				}
+				return n, err
+			}
+			n++
+		}
+		return n, nil
+	}
+	held, limit := r.held.Load(), r.spec.holdLimit() // nobody else adds to held
+	from, next, blocks := r.next, r.next, int64(0)
+	for n < len(recs) {
+		var ok bool
+		if ok, err = r.look(); !ok {
+			break
+		}
+		if held+blocks >= limit && r.blockNext() && (n > 0 || r.starve()) {
+			break
+		}
+		next, err = r.take(recs[n])
+		if err != nil {
+			break
+		}
+		if recs[n].IsBlock() {
+			blocks++
+		}
+		r.next = next
+		n++
+	}
+	if blocks > 0 {
+		r.held.Add(blocks)
+	}
+	if r.next != from {
+		r.pass(r.next)
+	}
+	if n > 0 {
+		err = nil
+	}
+	return n, err
+}
+
+// look tells whether there may be a message to take.
+func (r *Reader) look() (bool, error) {
+	if r.err != nil {
+		return false, r.err
+	}
+	if r.waiting.Load() && !r.flushReturns() {
+		return false, nil // what skipped messages add to the returns must end somewhere
+	}
+	if r.next == r.tail {
+		return r.load()
+	}
+	return true, nil
 }
 
 // load looks for new messages at the peer: false when there are none, or it may not be read yet.
@@ -87,7 +141,7 @@ func (r *Reader) claimAndTake(rec *Record) (bool, error) {
 			if r.tail-i > uint64(r.spec.Slots) {
 				return false, r.fail("tail %#x, head %#x, dropTo %#x, %d slots", r.tail, i, d, r.spec.Slots)
 			}
-			return r.take(rec)
+			return r.takeAndPass(rec)
 		}
 		// Dropped: its slot may be in use for another message, so it isn't looked at, and only its number is known.
 		r.at("tail?")
@@ -107,37 +161,46 @@ func (r *Reader) claimAndTake(rec *Record) (bool, error) {
 	return false, nil
 }
 
-// take reads the message at next, which lies in slots that the writer leaves alone until head has passed them.
-func (r *Reader) take(rec *Record) (bool, error) {
+// takeAndPass takes the message at next and tells the writer so.
+func (r *Reader) takeAndPass(rec *Record) (bool, error) {
+	next, err := r.take(rec)
+	if err != nil {
+		return false, err
+	}
+	if rec.IsBlock() {
+		r.held.Add(1)
+	}
+	r.pass(next)
+	return true, nil
+}
+
+// take reads the message at next, which lies in slots that the writer leaves alone until head has passed them, and says
+// where the one after it begins.
+func (r *Reader) take(rec *Record) (next uint64, err error) {
 	r.at("slot")
 	mask := uint64(r.spec.Slots - 1)
 	i := r.next
 	w := wire.Word(atomic.LoadUint64(&r.ring[i&mask])) // once: the writer may be hostile
 	rec.Seq, rec.Word = i, w
+	if isInline(w) {
+		return r.takeInline(rec, i, w)
+	}
+	rec.Payload = nil
 	if !w.IsCommand() {
 		if _, _, err := w.Message(); err != nil {
-			return false, r.fail("slot %#x: %v", i, err)
+			return 0, r.fail("slot %#x: %v", i, err)
 		}
-		rec.Payload = nil
-		r.held.Add(1)
-		r.pass(i + 1)
-		return true, nil
 	}
-	if w.Cmd() != wire.CmdInline {
-		rec.Payload = nil
-		r.pass(i + 1)
-		return true, nil
-	}
-	return r.takeInline(rec, i, w)
+	return i + 1, nil
 }
 
 // takeInline copies an inline record out.
-func (r *Reader) takeInline(rec *Record, i uint64, w wire.Word) (bool, error) {
+func (r *Reader) takeInline(rec *Record, i uint64, w wire.Word) (next uint64, err error) {
 	mask := uint64(r.spec.Slots - 1)
 	have := r.tail - i
 	slots, ok := inlineSlots(w)
 	if !ok || slots > have {
-		return false, r.fail("slot %#x: %#x is no record in the %d slots that are written", i, uint64(w), have)
+		return 0, r.fail("slot %#x: %#x is no record in the %d slots that are written", i, uint64(w), have)
 	}
 	meta := atomic.LoadUint64(&r.ring[(i+1)&mask])
 	in := &rec.Inline
@@ -154,9 +217,8 @@ func (r *Reader) takeInline(rec *Record, i uint64, w wire.Word) (bool, error) {
 		for k := uint64(2); k < n; k++ {
 			head[k] = atomic.LoadUint64(&r.ring[(i+k)&mask])
 		}
-		var err error
 		if *in, err = wire.DecodeInline(head[:n]); err != nil {
-			return false, r.fail("slot %#x: %v", i, err)
+			return 0, r.fail("slot %#x: %v", i, err)
 		}
 		at = i + n
 	}
@@ -164,8 +226,7 @@ func (r *Reader) takeInline(rec *Record, i uint64, w wire.Word) (bool, error) {
 	if k := copy(rec.Payload, r.bytes[at&mask*8:]); k < in.Len {
 		copy(rec.Payload[k:], r.bytes)
 	}
-	r.pass(i + slots)
-	return true, nil
+	return i + slots, nil
 }
 
 // pass tells the writer that all before c was copied out.

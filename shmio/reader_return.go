@@ -1,11 +1,12 @@
 package shmio
 
-// Return gives a block back, in any order, once for each block received. While the ring of returns is full it waits in
-// the Reader and goes with a later call.
-func (r *Reader) Return(seq uint64) {
-	r.giveBack(seq, 1)
-	if r.held.Add(-1) < 0 {
-		r.held.Add(1) // more returns than blocks: the writer ignores and counts them
+// Return gives blocks back, in any order, each once for each time that it was received. While the ring of returns is full
+// they wait in the Reader and go with a later call.
+func (r *Reader) Return(seqs ...uint64) {
+	r.giveBack(seqs...)
+	k := int64(len(seqs))
+	if left := r.held.Add(-k); left < 0 {
+		r.held.Add(min(-left, k)) // more returns than blocks: the writer ignores and counts them
 	}
 	if r.starved.Load() && r.held.Load() < r.spec.holdLimit() && r.starved.CompareAndSwap(true, false) {
 		if in := r.inbox.Load(); in != nil {
@@ -17,17 +18,17 @@ func (r *Reader) Return(seq uint64) {
 // skip returns a message that was found dropped, without having read it: twice, which tells the writer so.
 func (r *Reader) skip(seq uint64) {
 	r.at("return")
-	r.giveBack(seq, 2)
+	r.giveBack(seq, seq)
 }
 
-// giveBack writes a return so many times and publishes it; what finds the ring full is kept.
-func (r *Reader) giveBack(seq uint64, times int) {
+// giveBack writes returns and publishes them together; what finds the ring full is kept.
+func (r *Reader) giveBack(seqs ...uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock() // also when the peer's memory faults
 	if r.peer == nil || r.dead.Load() {
 		return // nobody takes it
 	}
-	for range times {
+	for _, seq := range seqs {
 		if len(r.backlog) > 0 || !r.putReturn(seq) {
 			r.backlog = append(r.backlog, seq)
 			r.waiting.Store(true)

@@ -144,7 +144,6 @@ func TestRouteIsItsModel(t *testing.T) {
 			}
 		}
 		var gone []uint64 // sequence numbers that were returned
-		var rec Record
 		t.Repeat(map[string]func(*rapid.T){
 			"push block": func(t *rapid.T) {
 				n := id
@@ -181,31 +180,44 @@ func TestRouteIsItsModel(t *testing.T) {
 			},
 			"receive": func(t *rapid.T) {
 				p.w.Commit()
-				want := m.receivable()
-				ok, err := p.r.TryReceive(&rec)
-				if ok != want || err != nil {
-					t.Fatalf("received: %v %v, want %v; %d unread, %d held", ok, err, want, len(m.unread), len(m.held))
-				}
-				if !ok {
-					return
-				}
-				x := m.unread[0]
-				m.unread = m.unread[1:]
-				if rec.Seq != x.seq {
-					t.Fatalf("received %#x, want %#x", rec.Seq, x.seq)
-				}
-				switch {
-				case x.block:
-					if rec.Word != blockWord(x.id) {
-						t.Fatalf("received %#x, want block %d", rec.Word, x.id)
+				recs := []*Record{{}, {}, {}}[:rapid.IntRange(1, 3).Draw(t, "batch")]
+				n, err := 1, error(nil)
+				if len(recs) == 1 {
+					var ok bool
+					if ok, err = p.r.TryReceive(recs[0]); !ok {
+						n = 0
 					}
-					m.held = append(slices.Clone(m.held), x)
-				case x.payload != nil || rec.IsInline():
-					if rec.Inline.Topic != uint32(x.id) || !bytes.Equal(rec.Payload, x.payload) {
-						t.Fatalf("received %+v %x, want %d %x", rec.Inline, rec.Payload, x.id, x.payload)
+				} else {
+					n, err = p.r.TryReceiveBatch(recs)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				for k, rec := range recs {
+					if want := m.receivable(); want != (k < n) {
+						t.Fatalf("received %d of %d; message %d: want %v; %d unread, %d held", n, len(recs), k, want, len(m.unread), len(m.held))
 					}
-				case rec.Word != cmdWord(x.id):
-					t.Fatalf("received %#x, want command %d", rec.Word, x.id)
+					if k == n {
+						return
+					}
+					x := m.unread[0]
+					m.unread = m.unread[1:]
+					if rec.Seq != x.seq {
+						t.Fatalf("received %#x, want %#x", rec.Seq, x.seq)
+					}
+					switch {
+					case x.block:
+						if rec.Word != blockWord(x.id) {
+							t.Fatalf("received %#x, want block %d", rec.Word, x.id)
+						}
+						m.held = append(slices.Clone(m.held), x)
+					case x.payload != nil || rec.IsInline():
+						if rec.Inline.Topic != uint32(x.id) || !bytes.Equal(rec.Payload, x.payload) {
+							t.Fatalf("received %+v %x, want %d %x", rec.Inline, rec.Payload, x.id, x.payload)
+						}
+					case rec.Word != cmdWord(x.id):
+						t.Fatalf("received %#x, want command %d", rec.Word, x.id)
+					}
 				}
 			},
 			"return": func(t *rapid.T) {
@@ -226,7 +238,7 @@ func TestRouteIsItsModel(t *testing.T) {
 				if len(gone) > 0 && rapid.Bool().Draw(t, "double") {
 					seq = rapid.SampledFrom(gone).Draw(t, "seq")
 				}
-				p.r.giveBack(seq, 1)
+				p.r.giveBack(seq)
 				m.junk++
 				p.keepRoom(m)
 			},

@@ -126,11 +126,12 @@ func stress(t *testing.T, spec RouteSpec, wait WaitStrategy, count int) {
 		wg.Wait()
 		cancel() // what is left is taken without waiting
 	}()
-	var rec Record
+	var one Record
+	batch := []*Record{{}, {}, {}, {}}
 	var got [senders]int
 	var next [senders]uint64
 	var held []func()
-	take := func(r *Reader) {
+	take := func(r *Reader, rec *Record) {
 		k := r.Tag().(int)
 		var n uint64
 		if rec.IsBlock() {
@@ -164,25 +165,27 @@ func stress(t *testing.T, spec RouteSpec, wait WaitStrategy, count int) {
 		held = nil
 	}
 	for {
-		if r, err := in.TryReceive(&rec); r != nil {
-			take(r)
+		if r, err := in.TryReceive(&one); r != nil {
+			take(r, &one)
 			continue
 		} else if err != nil {
 			t.Fatal(err)
 		}
 		release() // so that no sender waits for what this one holds
-		r, err := in.Receive(ctx, &rec)
+		r, n, err := in.ReceiveBatch(ctx, batch)
 		if ctx.Err() != nil && r == nil {
 			break
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		take(r)
+		for _, rec := range batch[:n] {
+			take(r, rec)
+		}
 	}
 	in.Backstop()
-	for r, _ := in.TryReceive(&rec); r != nil; r, _ = in.TryReceive(&rec) {
-		take(r)
+	for r, _ := in.TryReceive(&one); r != nil; r, _ = in.TryReceive(&one) {
+		take(r, &one)
 		release()
 	}
 	release()

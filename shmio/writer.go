@@ -25,6 +25,8 @@ type Writer struct {
 	ended  bool
 	unrung bool // tail was stored since armed was looked at
 
+	recordLimit uint64 // slots of the longest record
+
 	tail      uint64 // next slot to write
 	published uint64 // what the shared tail says
 	oldest    uint64 // the oldest message that is neither read nor dropped as far as known; tail if there is none
@@ -80,7 +82,7 @@ func NewWriter(mem []byte, spec RouteSpec) (*Writer, error) {
 	h.dropTo.Store(spec.First)
 	ringEnd := spec.tableOffset()
 	w := &Writer{
-		spec: spec, half: h,
+		spec: spec, half: h, recordLimit: spec.recordLimit(),
 		ring:  words(mem, ringOffset, uint64(spec.Slots)),
 		bytes: mem[ringOffset:ringEnd:ringEnd],
 		out:   newOutTable(words(mem, uint64(ringEnd), 2*uint64(spec.twiceOut()))),

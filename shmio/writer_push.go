@@ -24,13 +24,30 @@ func (w *Writer) Push(word wire.Word, size uint64, h Held) Outcome {
 // PushInline stages a message that travels inside the ring; the payload is copied. in.Len is ignored: payload says it.
 // TooLarge: it needs a block.
 func (w *Writer) PushInline(in wire.Inline, payload []byte) Outcome {
+	return w.pushInline(&in, payload)
+}
+
+// PushInlineBatch stages payloads as PushInline does, in order, the first with the head in, the others with the sequence
+// numbers that follow. It returns how many it is done with, those that the policy dropped among them; all, or what keeps
+// the next one from going.
+func (w *Writer) PushInlineBatch(in wire.Inline, payloads [][]byte) (n int, o Outcome) {
+	for _, payload := range payloads {
+		if o = w.pushInline(&in, payload); o != Sent && o != DroppedNewest {
+			return n, o
+		}
+		in.Seq++
+		n++
+	}
+	return n, Sent
+}
+
+func (w *Writer) pushInline(in *wire.Inline, payload []byte) Outcome {
 	if len(payload) > wire.MaxInline {
 		return TooLarge
 	}
 	in.Len = len(payload)
-	var head [wire.MaxInlineHead]uint64
 	slots := uint64(in.Slots())
-	if slots > w.spec.recordLimit() {
+	if slots > w.recordLimit {
 		return TooLarge
 	}
 	if n := (need{slots: slots}); !w.fits(n) || w.ended {
@@ -39,13 +56,22 @@ func (w *Writer) PushInline(in wire.Inline, payload []byte) Outcome {
 		}
 	}
 	mask := uint64(w.spec.Slots - 1)
-	n := in.PutWords(head[:])
-	for i := 0; i < n; i++ {
-		w.ring[(w.tail+uint64(i))&mask] = head[i]
+	at := w.tail & mask
+	var n uint64
+	if at+wire.MaxInlineHead <= uint64(len(w.ring)) {
+		n = uint64(in.PutWords(w.ring[at:]))
+	} else {
+		var head [wire.MaxInlineHead]uint64
+		n = uint64(in.PutWords(head[:]))
+		for i := range n {
+			w.ring[(at+i)&mask] = head[i]
+		}
 	}
 	if len(payload) > 0 {
-		w.ring[(w.tail+slots-1)&mask] = 0 // no stale bytes behind a payload that doesn't fill its last word
-		from := (w.tail + uint64(n)) & mask * 8
+		if len(payload)%8 != 0 {
+			w.ring[(at+slots-1)&mask] = 0 // no stale bytes behind the payload
+		}
+		from := (at + n) & mask * 8
 		if k := copy(w.bytes[from:], payload); k < len(payload) {
 			copy(w.bytes, payload[k:])
 		}
