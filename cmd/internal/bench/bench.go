@@ -22,7 +22,7 @@ type Config struct {
 	Size        int // payload bytes, at least MinSize
 	Count       int // messages of each publisher, or requests of all clients together
 	Pubs, Subs  int // for requests: Pubs clients of one service
-	Batch       int // messages a PublishBatch; 0: 64 for messages up to 256 bytes, else 1
+	Batch       int // messages a PublishBatch, and at most a ReceiveBatch; 0: 64 for messages up to 256 bytes, else 1
 	Depth       int // of the subscriptions
 	Concurrency int // requests under way per client
 	Rate        int // messages/s of each publisher; 0: as fast as it goes

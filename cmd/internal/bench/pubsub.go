@@ -200,37 +200,41 @@ func (c Config) receive(ctx context.Context, sub *node.Subscription) (subResult,
 	r := subResult{Latency: latency.New()}
 	next := make([]uint64, c.Pubs)
 	buf := make([]byte, c.Size)
+	batch := make([]node.Message, c.Batch)
 	for want := uint64(c.Pubs) * uint64(c.Count); r.Received < want; {
-		m, err := sub.Receive(ctx)
+		n, err := sub.ReceiveBatch(ctx, batch)
 		if err != nil {
 			if ctx.Err() == nil {
 				return r, err
 			}
 			var more bool
-			if m, more, err = settle(sub, want-r.Received); err != nil || !more {
+			if batch[0], more, err = settle(sub, want-r.Received); err != nil || !more {
 				return r, err
 			}
+			n = 1
 		}
-		copy(buf, m.Bytes()) // the receiver reads all of it, like a program that wants to know
-		if err := m.Release(); err != nil {
+		for _, m := range batch[:n] {
+			copy(buf, m.Bytes()) // the receiver reads all of it, like a program that wants to know
+			pub, seq, stamp := getHead(buf)
+			if pub >= c.Pubs {
+				return r, fmt.Errorf("a message of publisher %d of %d", pub, c.Pubs)
+			}
+			if stamp != 0 {
+				now := time.Now().UnixNano()
+				r.Latency.Record(now - stamp)
+				r.LastNs = now
+			}
+			if seq <= next[pub] {
+				r.Disordered++
+			}
+			next[pub] = seq
+			r.Received++
+			if r.Received == want {
+				r.LastNs = time.Now().UnixNano()
+			}
+		}
+		if err := node.ReleaseBatch(batch[:n]); err != nil {
 			return r, err
-		}
-		pub, seq, stamp := getHead(buf)
-		if pub >= c.Pubs {
-			return r, fmt.Errorf("a message of publisher %d of %d", pub, c.Pubs)
-		}
-		if stamp != 0 {
-			now := time.Now().UnixNano()
-			r.Latency.Record(now - stamp)
-			r.LastNs = now
-		}
-		if seq <= next[pub] {
-			r.Disordered++
-		}
-		next[pub] = seq
-		r.Received++
-		if r.Received == want {
-			r.LastNs = time.Now().UnixNano()
 		}
 	}
 	return r, nil

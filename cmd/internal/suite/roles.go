@@ -2,6 +2,7 @@ package suite
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"time"
@@ -15,6 +16,7 @@ type transport interface {
 	where() string // for the other side to find us
 	join(ctx context.Context, peer string) error
 	send(ctx context.Context, payload []byte) error
+	flush(ctx context.Context) error // what send may have kept
 	recv(ctx context.Context, read func([]byte)) error
 	close(ctx context.Context) error
 }
@@ -25,6 +27,8 @@ func open(ctx context.Context, cfg pairConfig, side string) (transport, error) {
 		return openBare(cfg)
 	case "unix":
 		return openUnix(cfg, side)
+	case "bhome batch":
+		return openBhomeBatch(ctx, cfg, side)
 	default:
 		return openBhome(ctx, cfg, side)
 	}
@@ -92,7 +96,7 @@ func roleA(ctx context.Context, s *child.Session) (err error) {
 		}
 	}
 	payload[0] = lastMessage
-	if err := t.send(ctx, payload); err != nil {
+	if err := errors.Join(t.send(ctx, payload), t.flush(ctx)); err != nil {
 		return err
 	}
 	res.Count++

@@ -34,7 +34,7 @@ func Sizes() []int { return []int{64, 1 << 10, 64 << 10, 1 << 20} }
 
 // pairConfig goes to both children of a measurement.
 type pairConfig struct {
-	Kind   string // bhome, bare, unix
+	Kind   string // bhome, bhome batch (64 messages a call), bare, unix
 	Wait   string // bhome: adaptive, park, spin
 	Socket string // bhome: the bus's; unix: the pair's
 	Size   int
@@ -62,7 +62,7 @@ type contestant struct{ kind, wait string }
 func Run(ctx context.Context, cfg Config, launch Launcher, out io.Writer) ([]Row, error) {
 	var rows []Row
 	round := []contestant{{"bare", "spin"}, {"bhome", "spin"}, {"bhome", "adaptive"}, {"bhome", "park"}, {"unix", ""}}
-	one := []contestant{{"bare", "spin"}, {"bhome", "adaptive"}, {"bhome", "spin"}, {"unix", ""}}
+	one := []contestant{{"bare", "spin"}, {"bhome batch", "adaptive"}, {"bhome", "adaptive"}, {"bhome", "spin"}, {"unix", ""}}
 	for _, size := range cfg.Sizes {
 		for i, list := range [][]contestant{round, one} {
 			part, err := measure(ctx, cfg, launch, list, size, i == 1)

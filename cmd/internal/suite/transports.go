@@ -34,7 +34,7 @@ type bhome struct {
 	side string
 }
 
-func openBhome(ctx context.Context, cfg pairConfig, side string) (transport, error) {
+func openBhome(ctx context.Context, cfg pairConfig, side string) (*bhome, error) {
 	wait, err := shmio.ParseWaitStrategy(cfg.Wait)
 	if err != nil {
 		return nil, err
@@ -72,7 +72,65 @@ func (t *bhome) recv(ctx context.Context, read func([]byte)) error {
 	return m.Release()
 }
 
+func (t *bhome) flush(context.Context) error { return nil }
+
 func (t *bhome) close(ctx context.Context) error { return t.n.Close(ctx) }
+
+// bhomeBatch is bhome with 64 messages a call.
+type bhomeBatch struct {
+	*bhome
+	out  [][]byte
+	full int            // of out
+	in   []node.Message // received,
+	next int            // and not read yet from here on
+}
+
+func openBhomeBatch(ctx context.Context, cfg pairConfig, side string) (transport, error) {
+	const batch = 64
+	t, err := openBhome(ctx, cfg, side)
+	if err != nil {
+		return nil, err
+	}
+	b := &bhomeBatch{bhome: t, out: make([][]byte, batch), in: make([]node.Message, 0, batch)}
+	for i := range b.out {
+		b.out[i] = make([]byte, cfg.Size)
+	}
+	return b, nil
+}
+
+func (t *bhomeBatch) send(ctx context.Context, payload []byte) error {
+	copy(t.out[t.full], payload)
+	if t.full++; t.full < len(t.out) {
+		return nil
+	}
+	return t.flush(ctx)
+}
+
+func (t *bhomeBatch) flush(ctx context.Context) error {
+	n := t.full
+	t.full = 0
+	return t.pub.PublishBatch(ctx, t.out[:n])
+}
+
+func (t *bhomeBatch) recv(ctx context.Context, read func([]byte)) error {
+	if t.next == len(t.in) {
+		if err := node.ReleaseBatch(t.in); err != nil {
+			return err
+		}
+		n, err := t.sub.ReceiveBatch(ctx, t.in[:cap(t.in)])
+		t.in, t.next = t.in[:n], 0
+		if err != nil {
+			return err
+		}
+	}
+	read(t.in[t.next].Bytes())
+	t.next++
+	return nil
+}
+
+func (t *bhomeBatch) close(ctx context.Context) error {
+	return errors.Join(node.ReleaseBatch(t.in), t.bhome.close(ctx))
+}
 
 // unixPair: a stream, a length in front of each message.
 type unixPair struct {
@@ -135,6 +193,8 @@ func (t *unixPair) recv(_ context.Context, read func([]byte)) error {
 	read(t.buf)
 	return nil
 }
+
+func (t *unixPair) flush(context.Context) error { return nil }
 
 func (t *unixPair) close(context.Context) error {
 	var err error
@@ -210,5 +270,7 @@ func (t *bare) recv(_ context.Context, read func([]byte)) error {
 		}
 	}
 }
+
+func (t *bare) flush(context.Context) error { return nil }
 
 func (t *bare) close(context.Context) error { return errors.Join(t.peer.Close(), t.seg.Close()) }
