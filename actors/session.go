@@ -99,6 +99,7 @@ type session struct {
 
 	dropped  []*nodeSegment // data segments that the node let go, for dropGrace
 	heard    int64          // when the node last said something, ns
+	beats    uint64         // its heart's counter, as last seen
 	faults   uint64
 	faultLog map[string]bool
 	routeGen uint64

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
+	"github.com/bhome-bus/bhome/shmio"
 )
 
 // tellState tells Registry whether the node is to be chosen as a provider.
@@ -27,8 +28,8 @@ func (s *session) onTick(c actor.Context, now int64) {
 	if s.state != stateOnline {
 		return
 	}
-	if s.waitsForUs() {
-		s.heard = now // we are the ones who don't listen
+	if s.waitsForUs() || s.hasBeaten() {
+		s.heard = now // if it waits, we are the ones who don't listen
 	}
 	silent := time.Duration(now - s.heard)
 	switch {
@@ -49,6 +50,14 @@ func (s *session) onTick(c actor.Context, now int64) {
 	}
 }
 
+// hasBeaten tells whether the node's heart has moved its counter since the last look.
+func (s *session) hasBeaten() bool {
+	n := s.control[0].seg.Counter(shmio.CounterBeats).Load() // pairs with the node's Add; any change will do
+	last := s.beats
+	s.beats = n
+	return n != last
+}
+
 // sessionBusy says whether a session wants every tick: it sends on routes, or answers wait.
 type sessionBusy struct {
 	session uint64
@@ -56,7 +65,7 @@ type sessionBusy struct {
 }
 
 func (s *session) tellBusy(c actor.Context) {
-	busy := s.pendingCount()+len(s.early) > 0
+	busy := s.pendingCount()+len(s.early) > 0 || s.offline
 	for end := range s.routes {
 		if busy = busy || end.role == bhomev1.Role_ROLE_WRITER; busy {
 			break

@@ -21,7 +21,7 @@ const (
 // housekeep is the goroutine that gives surplus back, takes back what readers returned after the last send, frees routes
 // that are over, and says that we live. It sleeps while there is nothing to do but that.
 func (n *Node) housekeep() {
-	beat := time.NewTimer(beatUsual)
+	beat, last := time.NewTimer(n.beatEvery()), time.Now()
 	defer beat.Stop()
 	retry := time.NewTimer(time.Hour)
 	defer retry.Stop()
@@ -35,7 +35,7 @@ func (n *Node) housekeep() {
 		case <-retry.C:
 			wait = min(2*wait, retryMost)
 		case <-beat.C:
-			n.heartbeat()
+			last = n.heartbeat(last)
 			n.endClosedPeers()
 			n.mag.trimIdle()
 			beat.Reset(n.beatEvery())
@@ -85,10 +85,13 @@ func (n *Node) backstopInboxes() {
 	}
 }
 
-func (n *Node) heartbeat() {
-	lk := n.link.Load()
-	if lk == nil {
-		return
+// heartbeat says that we live, where the center looks now and then. After a pause that was too long (we were stopped) it is
+// told, so that it needn't look. It returns when this was; last is when the one before was.
+func (n *Node) heartbeat(last time.Time) time.Time {
+	n.mem.segment0.Counter(shmio.CounterBeats).Add(1) // pairs with the center's load
+	now, lk := time.Now(), n.link.Load()
+	if lk == nil || now.Sub(last) < 2*n.beatEvery() {
+		return now
 	}
 	f, err := n.frame(uint32(bhomev1.MsgType_MSG_TYPE_HEARTBEAT), "", lk.session, 0, nil)
 	if err == nil {
@@ -100,6 +103,7 @@ func (n *Node) heartbeat() {
 	if err != nil {
 		n.log.Debug("no heartbeat was sent", "error", err)
 	}
+	return now
 }
 
 // giveSurplusBack sends Free for blocks that this node doesn't keep.

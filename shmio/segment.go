@@ -68,6 +68,9 @@ const (
 // Counters is how many counters a segment has.
 const Counters = 16
 
+// CounterBeats is the counter of a process's segment 0 that its heart moves (docs/abi.md section 7).
+const CounterBeats = 13
+
 // segmentHeader is the first line of a segment (docs/abi.md section 3).
 type segmentHeader struct {
 	_          structs.HostLayout
