@@ -190,12 +190,11 @@ func (a *acceptor) admit(c *shmio.Conn) (adm *admission, err error) {
 	if err := c.SetReceiveDeadline(time.Now().Add(helloTimeout)); err != nil {
 		return adm, err
 	}
-	buf := make([]byte, wire.MaxFrame)
-	n, fds, err := c.Receive(buf)
+	b, fds, err := c.ReceiveMessage(wire.MaxFrame)
 	if err != nil {
 		return adm, err
 	}
-	head, body, err := decodeFrame(buf[:n])
+	head, body, err := decodeFrame(b)
 	if err != nil {
 		return adm, err
 	}

@@ -178,14 +178,13 @@ func (k *connection) deliver(msg any) {
 
 // receive is the receiving goroutine: everything that comes is parsed, verified and closed, whatever it is.
 func (k *connection) receive(ctx context.Context) {
-	buf := make([]byte, wire.MaxFrame)
 	for {
 		select {
 		case <-k.credits:
 		case <-k.done:
 			return
 		}
-		n, fds, err := k.c.Receive(buf)
+		b, fds, err := k.c.ReceiveMessage(wire.MaxFrame)
 		if err != nil {
 			if errors.Is(err, io.EOF) {
 				err = nil
@@ -193,7 +192,7 @@ func (k *connection) receive(ctx context.Context) {
 			k.deliver(&socketEnd{err})
 			return
 		}
-		f, ack, err := k.parse(buf[:n], fds)
+		f, ack, err := k.parse(b, fds)
 		switch {
 		case err != nil:
 			k.deliver(&socketFault{err})

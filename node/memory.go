@@ -64,12 +64,25 @@ func newMemory() (*memory, error) {
 func (m *memory) allocLink(size uint64) (half, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	off, ok := m.linkHalf.Alloc(size)
+	h, ok, err := cut(m.segment0, m.linkHalf, size)
 	if !ok {
 		return half{}, fmt.Errorf("segment 0 has no room for a link half of %d bytes", size)
 	}
-	mem, err := m.segment0.Memory(off, size)
-	return half{number: 0, offset: off, size: size, mem: mem}, err
+	return h, err
+}
+
+// cut takes size bytes of a segment, which are zero; false if there aren't so many.
+func cut(seg *shmio.Segment, arena *shmio.Arena, size uint64) (h half, ok bool, err error) {
+	used := arena.Used()
+	off, ok := arena.Alloc(size)
+	if !ok {
+		return half{}, false, nil
+	}
+	mem, err := seg.Memory(off, size)
+	if err == nil && off < used {
+		clear(mem)
+	}
+	return half{offset: off, size: size, mem: mem}, true, err
 }
 
 func (m *memory) freeLink(h half) {
@@ -84,10 +97,10 @@ func (m *memory) allocHalf(size uint64, session uint64) (h half, added *shmio.Se
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for number, c := range m.control {
-		if off, ok := c.arena.Alloc(size); ok {
+		if h, ok, err := cut(c.seg, c.arena, size); ok {
 			c.used++
-			mem, err := c.seg.Memory(off, size)
-			return half{number: number, offset: off, size: size, mem: mem}, nil, err
+			h.number = number
+			return h, nil, err
 		}
 	}
 	want := uint64(controlSegmentSize)
@@ -101,9 +114,8 @@ func (m *memory) allocHalf(size uint64, session uint64) (h half, added *shmio.Se
 	seg.Publish(shmio.StateAttached)
 	c := &controlSegment{seg: seg, arena: shmio.NewArena(firstHalf, want, halfAlign), used: 1}
 	m.control[m.next] = c
-	off, _ := c.arena.Alloc(size)
-	mem, err := seg.Memory(off, size)
-	h = half{number: m.next, offset: off, size: size, mem: mem}
+	h, _, err = cut(seg, c.arena, size)
+	h.number = m.next
 	m.next++
 	return h, seg, err
 }

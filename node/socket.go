@@ -35,9 +35,8 @@ func (lk *link) sendSocket(typ bhomev1.MsgType, body proto.Message, fds ...*shmi
 // socket: a publisher that adopts routes waits for it.
 func (lk *link) readSocket() {
 	defer close(lk.readDone)
-	buf := make([]byte, wire.MaxFrame)
 	for {
-		k, fds, err := lk.conn.Receive(buf)
+		b, fds, err := lk.conn.ReceiveMessage(wire.MaxFrame)
 		if err != nil {
 			if !errors.Is(err, io.EOF) {
 				lk.n.log.Debug("the socket is closed", "error", err)
@@ -45,7 +44,7 @@ func (lk *link) readSocket() {
 			lk.hangUp(fmt.Errorf("%w: the center closed the socket", ErrDisconnected))
 			return
 		}
-		head, body, err := splitFrame(buf[:k])
+		head, body, err := splitFrame(b)
 		if err != nil {
 			lk.n.badWord("a frame on the socket", err)
 		} else {

@@ -11,6 +11,7 @@ type Arena struct {
 	align    uint64
 	from, to uint64
 	free     []span // by offset, never adjacent, never empty
+	used     uint64 // from here on nothing was ever handed out
 }
 
 type span struct{ off, n uint64 }
@@ -20,7 +21,7 @@ func NewArena(from, to, align uint64) *Arena {
 	if align == 0 || align&(align-1) != 0 || from > to || from%align != 0 || to%align != 0 {
 		panic(fmt.Sprintf("shmio: an arena of [%d, %d) aligned to %d", from, to, align))
 	}
-	a := &Arena{align: align, from: from, to: to}
+	a := &Arena{align: align, from: from, to: to, used: from}
 	if from < to {
 		a.free = []span{{from, to - from}}
 	}
@@ -51,10 +52,14 @@ func (a *Arena) Alloc(n uint64) (off uint64, ok bool) {
 		if f.n == 0 {
 			a.free = slices.Delete(a.free, i, i+1)
 		}
+		a.used = max(a.used, off+n)
 		return off, true
 	}
 	return 0, false
 }
+
+// Used is where the bytes begin that were never handed out: in a new segment they are zero, and take no memory.
+func (a *Arena) Used() uint64 { return a.used }
 
 // Take takes exactly [off, off+n), n rounded up to the alignment; false if it isn't all free.
 func (a *Arena) Take(off, n uint64) bool {
@@ -73,6 +78,7 @@ func (a *Arena) Take(off, n uint64) bool {
 			}
 		}
 		a.free = slices.Replace(a.free, i, i+1, rest...)
+		a.used = max(a.used, off+n)
 		return true
 	}
 	return false

@@ -14,6 +14,7 @@ func TestArenaModel(t *testing.T) {
 		units := rapid.Uint64Range(0, 40).Draw(t, "units")
 		a := NewArena(from, from+units*align, align)
 		out := make([]bool, units)
+		used := from
 		type given struct{ off, n uint64 }
 		var held []given
 		mark := func(off, n uint64, to bool) {
@@ -22,6 +23,7 @@ func TestArenaModel(t *testing.T) {
 					t.Fatalf("unit %d at offset %d given twice or freed twice", u, off)
 				}
 				out[u] = to
+				used = max(used, from+(u+1)*align)
 			}
 		}
 		gap := func(need uint64) (first uint64, ok bool) { // the model's first fit
@@ -82,6 +84,9 @@ func TestArenaModel(t *testing.T) {
 			"": func(t *rapid.T) {
 				if a.Empty() != (len(held) == 0) {
 					t.Fatalf("Empty is %v with %d out", a.Empty(), len(held))
+				}
+				if a.Used() != used {
+					t.Fatalf("used up to %d, want %d", a.Used(), used)
 				}
 			},
 		})

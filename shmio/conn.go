@@ -226,6 +226,27 @@ func (c *Conn) Receive(buf []byte) (n int, fds []*FD, err error) {
 	return 0, nil, fmt.Errorf("receive: %w", err)
 }
 
+// ReceiveMessage is Receive into memory of its own, just as much as the message takes: a connection that is idle has none.
+// limit is the longest message there may be, in bytes.
+func (c *Conn) ReceiveMessage(limit int) (msg []byte, fds []*FD, err error) {
+	size := limit
+	raw, err := c.c.SyscallConn()
+	if err != nil {
+		return nil, nil, fmt.Errorf("receive: %w", err)
+	}
+	// An error is the receiving's to tell; there is one receiver, so what is seen is what it gets.
+	_ = raw.Read(func(fd uintptr) bool {
+		n, _, err := unix.Recvfrom(int(fd), nil, unix.MSG_PEEK|unix.MSG_TRUNC|unix.MSG_DONTWAIT)
+		if err == nil {
+			size = min(max(n, 1), limit)
+		}
+		return !errors.Is(err, unix.EAGAIN)
+	})
+	buf := make([]byte, size)
+	n, fds, err := c.Receive(buf)
+	return buf[:n], fds, err
+}
+
 // receive reads on after ECONNRESET: the peer has closed its end without reading all, which the kernel tells once, and
 // before it hands out what that peer sent.
 func (c *Conn) receive(buf []byte) (n, oobn, flags int, err error) {

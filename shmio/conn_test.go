@@ -73,6 +73,49 @@ func TestConnCarriesMessagesAndDescriptors(t *testing.T) {
 	wantErr(t, b.Send([]byte("x")), unix.EPIPE)
 }
 
+func TestConnReceiveMessage(t *testing.T) {
+	checkLeaks(t)
+	a, b := connPair(t)
+	fd := newEventfd(t)
+	defer fd.Close()
+	type got struct {
+		msg []byte
+		fds []*FD
+		err error
+	}
+	first := make(chan got)
+	go func() {
+		msg, fds, err := b.ReceiveMessage(1000)
+		first <- got{msg, fds, err}
+	}()
+	noErr(t, a.Send([]byte("waited for"), fd))
+	g := <-first
+	noErr(t, g.err)
+	if string(g.msg) != "waited for" || cap(g.msg) > 64 || len(g.fds) != 1 {
+		t.Errorf("%q in %d bytes, %d descriptors", g.msg, cap(g.msg), len(g.fds))
+	}
+	closeAll(g.fds)
+	noErr(t, a.Send(make([]byte, 1000)))
+	noErr(t, a.Send(make([]byte, 1001), fd))
+	noErr(t, a.Send([]byte("after it")))
+	if msg, _, err := b.ReceiveMessage(1000); err != nil || len(msg) != 1000 {
+		t.Errorf("%d bytes, %v", len(msg), err)
+	}
+	_, fds, err := b.ReceiveMessage(1000)
+	wantErr(t, err, ErrBadMessage, "longer than 1000 bytes")
+	closeAll(fds)
+	if msg, _, err := b.ReceiveMessage(1000); err != nil || string(msg) != "after it" {
+		t.Errorf("%q, %v", msg, err)
+	}
+	noErr(t, a.Close())
+	if _, _, err := b.ReceiveMessage(1000); err != io.EOF {
+		t.Errorf("after hang-up: %v", err)
+	}
+	noErr(t, b.Close())
+	_, _, err = b.ReceiveMessage(1000)
+	wantErr(t, err, net.ErrClosed)
+}
+
 func TestConnRefusesToSend(t *testing.T) {
 	checkLeaks(t)
 	a, b := connPair(t)

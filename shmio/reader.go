@@ -75,7 +75,7 @@ func NewReader(mem []byte, spec RouteSpec) (*Reader, error) {
 	mem = mem[:spec.ReaderSize()]
 	h := view[readerHalf](mem, 0)
 	h.routeID.Store(0)
-	clear(mem[8:])
+	clear(mem[8:returnOffset])
 	h.returnSlots, h.returnOffset = spec.twiceOut(), returnOffset
 	h.head.Store(spec.First)
 	h.claim.Store(spec.First)

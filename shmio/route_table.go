@@ -21,8 +21,8 @@ type outEntry struct {
 // addressing from seq mod size, linear probing, deletion by shifting back, so that no tombstones gather. What is out
 // usually stands in one run without gaps, in which everything has its own place: nothing is looked for to shift then.
 type outTable struct {
-	shared  []uint64 // {seq+1, word} pairs in the writer half
-	entries []outEntry
+	shared  []uint64   // {seq+1, word} pairs in the writer half
+	entries []outEntry // nil until something is out: most links never send a block
 	mask    uint64
 	n       int
 	strays  int // entries that aren't at their own place
@@ -30,11 +30,14 @@ type outTable struct {
 }
 
 func newOutTable(shared []uint64) outTable {
-	return outTable{shared: shared, entries: make([]outEntry, len(shared)/2), mask: uint64(len(shared)/2 - 1)}
+	return outTable{shared: shared, mask: uint64(len(shared)/2 - 1)}
 }
 
 // put enters a block that isn't in the table; there is always room, as the table is twice as long as Out.
 func (t *outTable) put(seq, word, size uint64, h Held) {
+	if t.entries == nil {
+		t.entries = make([]outEntry, t.mask+1)
+	}
 	i := seq & t.mask
 	for t.entries[i].used {
 		i = (i + 1) & t.mask
@@ -50,6 +53,9 @@ func (t *outTable) put(seq, word, size uint64, h Held) {
 
 // find returns the place of seq in the table, -1 when it isn't out.
 func (t *outTable) find(seq uint64) int {
+	if t.n == 0 {
+		return -1
+	}
 	for i := seq & t.mask; t.entries[i].used; i = (i + 1) & t.mask {
 		if t.entries[i].seq == seq {
 			return int(i)

@@ -63,7 +63,8 @@ type need struct {
 }
 
 // NewWriter lays out a writer half in mem and makes its writer; the half exists for others from then on. mem must hold
-// spec.WriterSize bytes; the Writer uses them until the owner unmaps them, after Close.
+// spec.WriterSize bytes, which are zero from the ring on (those aren't touched, so that a ring that is never used takes no
+// memory); the Writer uses them until the owner unmaps them, after Close.
 func NewWriter(mem []byte, spec RouteSpec) (*Writer, error) {
 	if err := spec.Validate(); err != nil {
 		return nil, fmt.Errorf("making a writer: %w", err)
@@ -74,7 +75,7 @@ func NewWriter(mem []byte, spec RouteSpec) (*Writer, error) {
 	mem = mem[:spec.WriterSize()]
 	h := view[writerHalf](mem, 0)
 	h.routeID.Store(0)
-	clear(mem[8:])
+	clear(mem[8:ringOffset])
 	h.slots, h.depth, h.out, h.policy = spec.Slots, spec.Depth, spec.Out, uint32(spec.Policy)
 	h.tableSlots, h.ringOffset, h.tableOffset = spec.twiceOut(), ringOffset, spec.tableOffset()
 	h.first = spec.First
