@@ -41,7 +41,7 @@ type magazine struct {
 type magazineClass struct {
 	mu    sync.Mutex
 	stack []*block
-	used  bool // since the last idle check
+	low   int // the fewest that it had since the last idle check
 }
 
 // allocCall is one request for blocks, until all of them or a refusal have come.
@@ -66,9 +66,9 @@ func (m *magazine) pop(class uint8) *block {
 	c := &m.classes[class]
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.used = true
 	n := len(c.stack)
 	if n == 0 {
+		c.low = 0
 		return nil
 	}
 	b := c.stack[n-1]
@@ -77,6 +77,7 @@ func (m *magazine) pop(class uint8) *block {
 	}
 	c.stack[n-1] = nil
 	c.stack = c.stack[:n-1]
+	c.low = min(c.low, n-1)
 	return b
 }
 
@@ -353,17 +354,16 @@ func (m *magazine) trim(maxBytes uint64) {
 	}
 }
 
-// trimIdle gives back what classes that nobody used since the last call keep beyond a little.
+// trimIdle gives back what classes have kept since the last call without touching it, beyond a little.
 func (m *magazine) trimIdle() {
 	for class := range m.classes {
 		c := &m.classes[class]
 		c.mu.Lock()
-		n, used := len(c.stack), c.used
-		c.used = false
+		idle := c.low
+		c.low = len(c.stack)
 		c.mu.Unlock()
-		keep := int(idleKeepBytes / wire.BlockSize(uint8(class)))
-		if !used && n > keep {
-			m.cut(uint8(class), n-keep)
+		if keep := int(idleKeepBytes / wire.BlockSize(uint8(class))); idle > keep {
+			m.cut(uint8(class), idle-keep)
 		}
 	}
 }
@@ -383,6 +383,7 @@ func (m *magazine) cut(class uint8, n int) int {
 	}
 	cold := append([]*block(nil), c.stack[:n]...)
 	c.stack = append(c.stack[:0], c.stack[n:]...)
+	c.low = min(c.low, len(c.stack))
 	c.mu.Unlock()
 	m.giveBack(cold...)
 	return n
