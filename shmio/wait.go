@@ -45,6 +45,7 @@ func ParseWaitStrategy(s string) (WaitStrategy, error) {
 
 const (
 	minSpin    = 1 * time.Microsecond   // as good as none
+	preempted  = 50 * time.Microsecond  // between two looks at the clock, turnsCheck turns apart: somebody else had the core
 	maxSpin    = 120 * time.Microsecond // a wake-up across cores costs 50 µs, and as much of the sleeper's core
 	startSpin  = 10 * time.Microsecond
 	looksATurn = 32  // looks a turn: some 0.3 µs
@@ -59,6 +60,7 @@ type spinner struct {
 	budget   time.Duration
 	turns    int
 	start    time.Time
+	last     time.Duration // from start to the last look at the clock
 }
 
 func newSpinner(s WaitStrategy) spinner {
@@ -90,10 +92,16 @@ func (sp *spinner) again() (more, check bool) {
 	}
 	switch {
 	case sp.turns == 1: // what came at once cost no look at the clock
-		sp.start = time.Now()
+		sp.start, sp.last = time.Now(), 0
 		return sp.budget > minSpin, true
 	case check:
-		return time.Since(sp.start) < sp.budget, true
+		took := time.Since(sp.start)
+		if took-sp.last > preempted { // more processes than cores: who spins keeps others from sending
+			sp.budget = minSpin
+			return false, true
+		}
+		sp.last = took
+		return took < sp.budget, true
 	}
 	return true, false
 }
