@@ -41,7 +41,7 @@ demo: build ## stream a source tree through a private bus, kill processes on the
 bench: build ## measure the bus, a Unix socket and the bare queue side by side
 	bin/bhctl bench suite $(BENCHFLAGS)
 
-compare: build ## measure bhome beside Unix sockets, gRPC, NATS, ZeroMQ and boost::interprocess; writes docs/benchmarks.md
+compare: build ## measure bhome beside Unix sockets, gRPC, NATS, ZeroMQ, iceoryx and boost::interprocess; writes docs/benchmarks.md
 	integration/peers/install.sh
 	cd integration/peers && go run . --out ../../docs/benchmarks.md
 

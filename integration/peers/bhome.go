@@ -42,6 +42,9 @@ type bhomeConn struct {
 	pub *node.Publisher
 	sub *node.Subscription
 	ctx context.Context
+
+	batch [][]byte // nil: none; what is sent one way and not published yet
+	full  int      // of it
 }
 
 func (b *bhome) attach(ctx context.Context, addr, name, in, out string) (k *bhomeConn, err error) {
@@ -50,6 +53,11 @@ func (b *bhome) attach(ctx context.Context, addr, name, in, out string) (k *bhom
 		return nil, err
 	}
 	k = &bhomeConn{ctx: ctx}
+	if n := min(64, (64<<10)/b.c.Size); b.c.Name == "bhome batch" && n > 1 {
+		for range n {
+			k.batch = append(k.batch, make([]byte, b.c.Size))
+		}
+	}
 	if k.n, err = node.Attach(ctx, node.Config{Name: name, Socket: addr, Wait: wait}); err != nil {
 		return nil, err
 	}
@@ -67,17 +75,22 @@ func (b *bhome) serve(ctx context.Context, ready func(string), handle func([]byt
 	}
 	defer k.close()
 	ready(b.c.Addr)
+	ms := make([]node.Message, max(1, len(k.batch)))
 	for {
-		m, err := k.sub.Receive(ctx)
+		n, err := k.sub.ReceiveBatch(ctx, ms)
 		if err != nil {
 			return nil // told to end
 		}
-		if handle(m.Bytes()) {
-			if err := k.pub.Publish(ctx, m.Bytes()); err != nil {
-				return err
+		for _, m := range ms[:n] {
+			if handle(m.Bytes()) {
+				if err := k.pub.Publish(ctx, m.Bytes()); err != nil {
+					return err
+				}
 			}
 		}
-		m.Release()
+		if err := node.ReleaseBatch(ms[:n]); err != nil {
+			return err
+		}
 	}
 }
 
@@ -89,7 +102,18 @@ func (b *bhome) dial(ctx context.Context, addr string) (conn, error) {
 	return k, k.pub.WaitForSubscribers(ctx, 1)
 }
 
-func (k *bhomeConn) send(payload []byte) error { return k.pub.Publish(k.ctx, payload) }
+func (k *bhomeConn) send(payload []byte) error {
+	if k.batch == nil || payload[0] != kindSink && k.full == 0 {
+		return k.pub.Publish(k.ctx, payload)
+	}
+	copy(k.batch[k.full], payload)
+	if k.full++; k.full < len(k.batch) && payload[0] == kindSink {
+		return nil
+	}
+	n := k.full
+	k.full = 0
+	return k.pub.PublishBatch(k.ctx, k.batch[:n])
+}
 
 func (k *bhomeConn) recv(read func([]byte)) error {
 	m, err := k.sub.Receive(k.ctx)

@@ -12,6 +12,7 @@ type contestant struct {
 	make   func(c config) transport
 	broker func(ctx context.Context, c config, ready func(addr string)) error // a third process; nil: none
 	extern string                                                             // a program of install.sh's instead of make
+	daemon bool                                                               // it is its own broker, too
 	what   string                                                             // for the page
 }
 
@@ -63,11 +64,14 @@ func contestants() []contestant {
 	return []contestant{
 		{name: "bhome spin", wait: "spin", make: newBhome, broker: bhomed, what: "pub-sub each way, receivers spin"},
 		{name: "bhome adaptive", wait: "adaptive", make: newBhome, broker: bhomed, what: "the same, the default wait strategy"},
+		{name: "bhome batch", wait: "adaptive", make: newBhome, broker: bhomed, what: "the same, short messages one way published and received in batches of up to 64"},
 		{name: "bhome park", wait: "park", make: newBhome, broker: bhomed, what: "the same, receivers sleep at once"},
 		{name: "unix", make: newUnix, what: "a Unix stream socket, a length before each message (Go)"},
 		{name: "grpc", make: newGRPC, what: "a bidirectional gRPC stream over a Unix socket (Go)"},
 		{name: "nats", make: newNATS, broker: natsServer, what: "core NATS through a server on loopback (Go)"},
 		{name: "zeromq", extern: "zeromq", what: "PAIR sockets over ipc:// (libzmq, C++)"},
+		{name: "iceoryx spin", extern: "iceoryx", daemon: true, what: "iceoryx 2 untyped pub-sub through RouDi, takers spin (C++)"},
+		{name: "iceoryx wait", extern: "iceoryx-wait", daemon: true, what: "the same, takers wait in a WaitSet (C++)"},
 		{name: "boost", extern: "boost", what: "boost::interprocess message_queue, blocking (C++)"},
 	}
 }

@@ -137,7 +137,7 @@ func (p plan) one(ctx context.Context, k contestant, size int) (f figure, err er
 		}
 		return r, err
 	}
-	if k.broker != nil {
+	if k.broker != nil || k.daemon {
 		b, err := start("broker")
 		if err != nil {
 			return f, err

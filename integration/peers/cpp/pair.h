@@ -1,4 +1,4 @@
-// What both C++ peers share: the protocol with the parent, and the measurement. See child.go, which does the same.
+// What the C++ peers share: the protocol with the parent, and the measurement. See child.go, which does the same.
 #pragma once
 #include <algorithm>
 #include <chrono>
