@@ -13,6 +13,7 @@ type contestant struct {
 	broker func(ctx context.Context, c config, ready func(addr string)) error // a third process; nil: none
 	extern string                                                             // a program of install.sh's instead of make
 	daemon bool                                                               // it is its own broker, too
+	spins  bool                                                               // a peer whose receivers never sleep
 	what   string                                                             // for the page
 }
 
@@ -70,7 +71,7 @@ func contestants() []contestant {
 		{name: "grpc", make: newGRPC, what: "a bidirectional gRPC stream over a Unix socket (Go)"},
 		{name: "nats", make: newNATS, broker: natsServer, what: "core NATS through a server on loopback (Go)"},
 		{name: "zeromq", extern: "zeromq", what: "PAIR sockets over ipc:// (libzmq, C++)"},
-		{name: "iceoryx spin", extern: "iceoryx", daemon: true, what: "iceoryx 2 untyped pub-sub through RouDi, takers spin (C++)"},
+		{name: "iceoryx spin", extern: "iceoryx", daemon: true, spins: true, what: "iceoryx 2 untyped pub-sub through RouDi, takers spin (C++)"},
 		{name: "iceoryx wait", extern: "iceoryx-wait", daemon: true, what: "the same, takers wait in a WaitSet (C++)"},
 		{name: "boost", extern: "boost", what: "boost::interprocess message_queue, blocking (C++)"},
 	}
