@@ -12,8 +12,16 @@ import (
 // many it put into into, at least one without an error. Each is the caller's to release, alone or by ReleaseBatch. See
 // Receive.
 func (s *Subscription) ReceiveBatch(ctx context.Context, into []Message) (int, error) {
-	if len(into) == 0 {
+	switch len(into) {
+	case 0:
 		return 0, nil
+	case 1: // one needs no batch
+		m, err := s.Receive(ctx)
+		if err != nil {
+			return 0, err
+		}
+		into[0] = m
+		return 1, nil
 	}
 	var sls [batchChunk]*slot
 	var recs [batchChunk]*shmio.Record
@@ -55,6 +63,9 @@ func (s *Subscription) ReceiveBatch(ctx context.Context, into []Message) (int, e
 
 // ReleaseBatch releases messages, of any subscriptions. Errors are Release's, joined; all are tried.
 func ReleaseBatch(ms []Message) error {
+	if len(ms) == 1 {
+		return ms[0].Release()
+	}
 	var errs error
 	for len(ms) > 0 {
 		n, err := releaseRun(ms[:min(len(ms), batchChunk)])
