@@ -60,7 +60,7 @@ func (p *Publisher) publishChunk(ctx context.Context, payloads [][]byte) (int, e
 	for _, payload := range payloads {
 		longest = max(longest, len(payload))
 	}
-	now := tp.n.clock.stamp(tp.n)
+	now := tp.n.clock.stamp(tp.n, 0)
 	if longest <= wire.MaxInline && p.allInline(longest) {
 		var m message
 		tp.number(&m, now)

@@ -16,7 +16,7 @@ type slot struct {
 	route  *inRoute
 	topic  string
 	owner  *slots
-	serial atomic.Uint64 // a Message carries the value it was made with; pairs with Message's checks
+	serial atomic.Uint64 // counts releases; a Message carries the value it was made with. Pairs with Message's checks
 	origin string
 }
 
@@ -26,7 +26,7 @@ type slots struct {
 	spare atomic.Pointer[slot] // the one used last, if nobody has it; pairs with itself: whoever swaps it out has it
 	mu    sync.Mutex
 	free  []*slot
-	back  atomic.Uint64 // messages released
+	all   []*slot
 }
 
 func (s *slots) get() *slot {
@@ -40,7 +40,24 @@ func (s *slots) get() *slot {
 		s.free = s.free[:n-1]
 		return sl
 	}
-	return &slot{owner: s}
+	return s.another()
+}
+
+// another makes a slot; mu is held.
+func (s *slots) another() *slot {
+	sl := &slot{owner: s}
+	s.all = append(s.all, sl)
+	return sl
+}
+
+// released counts the messages that were released.
+func (s *slots) released() (n uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, sl := range s.all {
+		n += sl.serial.Load()
+	}
+	return n
 }
 
 func (s *slots) put(sl *slot) {
@@ -67,7 +84,7 @@ func (s *slots) getAll(into []*slot) {
 	n := copy(into, s.free[max(0, len(s.free)-len(into)):])
 	s.free = s.free[:len(s.free)-n]
 	for ; n < len(into); n++ {
-		into[n] = &slot{owner: s}
+		into[n] = s.another()
 	}
 }
 
@@ -148,9 +165,7 @@ func (m Message) Release() error {
 	if sl.m.block {
 		sl.route.giveBack(sl.rec.Seq)
 	}
-	o := sl.owner
-	o.back.Add(1)
-	o.put(sl)
+	sl.owner.put(sl)
 	return nil
 }
 

@@ -250,7 +250,7 @@ func (p *Publisher) send(ctx context.Context, m message) error {
 		defer b.unref()
 		m = message{b: b}
 	}
-	tp.number(&m, tp.n.clock.stamp(tp.n))
+	tp.number(&m, tp.n.clock.stamp(tp.n, tp.seq))
 	var full error
 	for _, o := range routes {
 		out, err := o.push(&m, false)

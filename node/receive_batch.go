@@ -108,11 +108,9 @@ func releaseRun(ms []Message) (n int, err error) {
 	if blocks > 0 {
 		r.giveBack(seqs[:blocks]...)
 	}
-	o := sls[0].owner
-	o.back.Add(uint64(got))
 	for _, sl := range sls[:got] {
 		sl.route = nil
 	}
-	o.putAll(sls[:got])
+	sls[0].owner.putAll(sls[:got])
 	return n, nil
 }

@@ -266,7 +266,7 @@ func (n *Node) replyTo(r *inRoute, corr uint64, kind wire.Kind, payload []byte) 
 // dataMessage makes what carries payload: inline if it fits, else a block whose one reference is the caller's. Of h it
 // takes kind, id (the correlation id) and topic.
 func (n *Node) dataMessage(ctx context.Context, payload []byte, inline int, socket wire.Socket, h wire.Header) (message, error) {
-	now := n.clock.stamp(n)
+	now := n.clock.stamp(n, 0)
 	if len(payload)+8 <= inline {
 		return message{payload: payload, in: wire.Inline{Len: len(payload), Kind: h.Kind, Topic: h.Topic, Stamp: uint32(now / 1e6), HasCorr: true, Corr: h.ID}}, nil
 	}

@@ -267,7 +267,7 @@ func (s *Subscription) Stats() SubStats {
 
 // held is how many messages the program has. What was released is loaded first: it never exceeds what was taken.
 func (s *Subscription) held() uint64 {
-	back := s.slots.back.Load()
+	back := s.slots.released()
 	return s.taken.Load() - back
 }
 

@@ -204,10 +204,12 @@ func (r *Reader) takeInline(rec *Record, i uint64, w wire.Word) (next uint64, er
 	}
 	meta := atomic.LoadUint64(&r.ring[(i+1)&mask])
 	in := &rec.Inline
-	*in = wire.Inline{
-		Len: int(w >> inlineLenAt & inlineLenMask), Kind: wire.Kind(w >> inlineKindAt & inlineKindMask), Topic: uint32(w >> inlineTopicAt),
-		Seq: uint32(meta), Stamp: uint32(meta >> 32),
+	if in.HasTrace { // else clearing it costs as much as the rest
+		in.HasTrace, in.Trace = false, [24]byte{}
 	}
+	in.Len, in.Kind, in.Topic = int(w>>inlineLenAt&inlineLenMask), wire.Kind(w>>inlineKindAt&inlineKindMask), uint32(w>>inlineTopicAt)
+	in.Seq, in.Stamp = uint32(meta), uint32(meta>>32)
+	in.HasCorr, in.Corr = false, 0
 	at := i + 2
 	if w&inlineFlags != 0 {
 		// The rare parts as wire decodes them.
