@@ -38,7 +38,7 @@ func (r *Reader) TryReceiveBatch(recs []*Record) (n int, err error) {
 		return n, nil
 	}
 	held, limit := r.held.Load(), r.spec.holdLimit() // nobody else adds to held
-	from, next, blocks := r.next, r.next, int64(0)
+	from, blocks := r.next, int64(0)
 	for n < len(recs) {
 		var ok bool
 		if ok, err = r.look(); !ok {
@@ -47,8 +47,8 @@ func (r *Reader) TryReceiveBatch(recs []*Record) (n int, err error) {
 		if held+blocks >= limit && r.blockNext() && (n > 0 || r.starve()) {
 			break
 		}
-		next, err = r.take(recs[n])
-		if err != nil {
+		var next uint64
+		if next, err = r.take(recs[n]); err != nil {
 			break
 		}
 		if recs[n].IsBlock() {
