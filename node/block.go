@@ -40,6 +40,13 @@ func (b *block) unref() {
 	}
 }
 
+// fill makes of b, which has no references, a message of payload's bytes, with one reference.
+func (b *block) fill(payload []byte) {
+	b.refs.Store(1)
+	b.size = len(payload)
+	copy(b.mem[wire.HeaderSize:], payload)
+}
+
 // loan hands b, which has no references, to a caller.
 func (b *block) loan(size int) Loan {
 	b.refs.Store(1)

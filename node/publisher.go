@@ -163,22 +163,27 @@ func (p *Publisher) Loan(ctx context.Context, size int) (Loan, error) {
 	if err != nil {
 		return Loan{}, fmt.Errorf("loan on %q: %w", p.topic, err)
 	}
-	if size >= hotBlock {
-		// The block that comes back is the one the caches know.
-		for _, o := range *p.routes.Load() {
-			o.mu.Lock()
-			if !o.over && o.w.Out() > 0 {
-				_ = o.reclaim() // it has cut the route and said so
-			}
-			o.mu.Unlock()
-		}
-	}
+	p.recycle(size)
 	b, err := p.n.mag.get(ctx, class, wire.SocketNode)
 	if err != nil {
 		return Loan{}, fmt.Errorf("loan of %d bytes on %q: %w", size, p.topic, err)
 	}
 	p.n.stats.loans.Add(1)
 	return b.loan(size), nil
+}
+
+// recycle takes back what readers have returned: the block that comes back is the one the caches know.
+func (tp *topicPub) recycle(size int) {
+	if size < hotBlock {
+		return
+	}
+	for _, o := range *tp.routes.Load() {
+		o.mu.Lock()
+		if !o.over && o.w.Out() > 0 {
+			_ = o.reclaim() // it has cut the route and said so
+		}
+		o.mu.Unlock()
+	}
 }
 
 // hotBlock is from how many bytes on it pays to take back what readers returned before each loan.
@@ -217,12 +222,16 @@ func (p *Publisher) Publish(ctx context.Context, payload []byte) error {
 	if len(payload) <= wire.MaxInline && p.allInline(len(payload)) {
 		return p.send(ctx, message{payload: payload})
 	}
-	l, err := p.Loan(ctx, len(payload))
+	if p.closed.Load() {
+		return fmt.Errorf("send on %q: %w", p.topic, ErrClosed)
+	}
+	p.recycle(len(payload))
+	b, err := p.blockOf(ctx, payload)
 	if err != nil {
 		return err
 	}
-	copy(l.Bytes(), payload)
-	return p.Send(ctx, l)
+	defer b.unref()
+	return p.send(ctx, message{b: b})
 }
 
 func (p *Publisher) allInline(size int) bool {
@@ -340,9 +349,8 @@ func (tp *topicPub) blockOf(ctx context.Context, payload []byte) (*block, error)
 	if err != nil {
 		return nil, fmt.Errorf("a block for %d bytes on %q: %w", len(payload), tp.topic, err)
 	}
-	b.refs.Store(1)
-	b.size = len(payload)
-	copy(b.mem[wire.HeaderSize:], payload)
+	tp.n.stats.loans.Add(1)
+	b.fill(payload)
 	return b, nil
 }
 
