@@ -97,12 +97,15 @@ type session struct {
 	early   map[routeEnd]earlyHalf // halves of routes that we haven't been told of yet
 	given   map[uint64]*givenTo    // by peer session: what our node has got of it
 
-	dropped  []*nodeSegment // data segments that the node let go, for dropGrace
-	heard    int64          // when the node last said something, ns
-	beats    uint64         // its heart's counter, as last seen
-	faults   uint64
-	faultLog map[string]bool
-	routeGen uint64
+	dropped []*nodeSegment // data segments that the node let go, for dropGrace
+	heard   int64          // when the node last said something, ns
+	beats   uint64         // its heart's counter, as last seen
+
+	pieces    map[routeEnd][]*bhomev1.TopicID // of reported routes whose rest is to come
+	reporting int                             // how many topics those are
+	faults    uint64
+	faultLog  map[string]bool
+	routeGen  uint64
 
 	closeLater func() // set by cleanup: what the pump's goroutine uses until it has ended
 	background *sync.WaitGroup

@@ -7,9 +7,11 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
 
 	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
 	"github.com/bhome-bus/bhome/shmio"
+	"github.com/bhome-bus/bhome/wire"
 )
 
 // onRouteMessage takes what the other actors say of routes.
@@ -66,9 +68,7 @@ func (s *session) openRoute(c actor.Context, m *openRoute) {
 	end := routeEnd{o.GetRoute(), o.GetRole()}
 	if !s.detach && s.state == stateOnline {
 		s.routes[end] = &sessionRoute{open: o, topics: topicNames(o.GetTopics()), peer: m.peer}
-		o.Generation = s.nextGeneration(o.GetRole())
-		s.conn.send(outFrame{typ: bhomev1.MsgType_MSG_TYPE_ROUTE_OPEN, body: o})
-		s.storeGeneration(o.GetGeneration())
+		s.sendOpen(o)
 		if e, ok := s.early[end]; ok {
 			delete(s.early, end)
 			s.peerHalf(c, e.m)
@@ -79,6 +79,36 @@ func (s *session) openRoute(c actor.Context, m *openRoute) {
 	if m.ack != nil {
 		c.Send(m.ack, &routeAck{m.op, s.id.Session})
 	}
+}
+
+// sendOpen tells the node of a route; topics that don't fit the frame come after it.
+func (s *session) sendOpen(o *bhomev1.RouteOpen) {
+	pieces := splitTopics(o.GetTopics())
+	first := o
+	if len(pieces) > 1 {
+		all := o.Topics
+		o.Topics = nil
+		first = proto.Clone(o).(*bhomev1.RouteOpen)
+		o.Topics, first.Topics = all, pieces[0]
+	}
+	first.Generation = s.nextGeneration(o.GetRole())
+	s.conn.send(outFrame{typ: bhomev1.MsgType_MSG_TYPE_ROUTE_OPEN, body: first})
+	s.storeGeneration(first.GetGeneration())
+	for i := 1; i < len(pieces); i++ {
+		s.sendTopics(o.GetRole(), &bhomev1.RouteTopics{Route: o.GetRoute(), Added: pieces[i]})
+	}
+}
+
+func (s *session) sendTopics(role bhomev1.Role, m *bhomev1.RouteTopics) {
+	m.Generation = s.nextGeneration(role)
+	s.conn.send(outFrame{typ: bhomev1.MsgType_MSG_TYPE_ROUTE_TOPICS, body: m})
+	s.storeGeneration(m.GetGeneration())
+}
+
+// splitTopics cuts a list into what fits a frame each.
+func splitTopics(topics []*bhomev1.TopicID) [][]*bhomev1.TopicID {
+	const around = 8
+	return wire.SplitFrames(topics, func(t *bhomev1.TopicID) int { return proto.Size(t) + around })
 }
 
 func topicNames(topics []*bhomev1.TopicID) map[uint32]string {
@@ -97,9 +127,16 @@ func (s *session) routeTopics(c actor.Context, m *routeTopics) {
 		for _, id := range m.msg.GetRemoved() {
 			delete(r.topics, id)
 		}
-		m.msg.Generation = s.nextGeneration(m.role)
-		s.conn.send(outFrame{typ: bhomev1.MsgType_MSG_TYPE_ROUTE_TOPICS, body: m.msg})
-		s.storeGeneration(m.msg.GetGeneration())
+		pieces := splitTopics(m.msg.GetAdded())
+		for len(pieces) > 1 {
+			s.sendTopics(m.role, &bhomev1.RouteTopics{Route: m.msg.GetRoute(), Added: pieces[0]})
+			pieces = pieces[1:]
+		}
+		last := &bhomev1.RouteTopics{Route: m.msg.GetRoute(), Removed: m.msg.GetRemoved()}
+		if len(pieces) > 0 {
+			last.Added = pieces[0]
+		}
+		s.sendTopics(m.role, last)
 	}
 	if m.ack != nil {
 		c.Send(m.ack, &routeAck{m.op, s.id.Session})
@@ -408,44 +445,6 @@ func (s *session) onNodeClosesRoute(c actor.Context, m *bhomev1.RouteClose) {
 		c.Send(to, &routeClosed{route: m.GetRoute(), session: s.id.Session, reason: m.GetReason()})
 		return
 	}
-}
-
-// onKnownPeer takes what the node has got of a peer. If that isn't so, the node itself goes without.
-func (s *session) onKnownPeer(m *bhomev1.KnownPeer) {
-	if s.given[m.GetSession()] == nil && len(s.given) >= s.cfg.Limits.RoutesPerNode {
-		s.fault("Report", fmt.Errorf("more than %d peers", s.cfg.Limits.RoutesPerNode))
-		return
-	}
-	g := s.givenOf(m.GetSession())
-	g.bell, g.pidfd = m.GetBell(), m.GetPidfd()
-	for _, ref := range m.GetSegments() {
-		if len(g.data)+len(g.control) >= 2*s.cfg.Limits.SegmentsPerNode {
-			s.fault("Report", fmt.Errorf("more than %d segments of a peer", 2*s.cfg.Limits.SegmentsPerNode))
-			return
-		}
-		if shmio.Kind(ref.GetKind()) == shmio.KindData {
-			g.data[segmentPlace{ref.GetBase(), ref.GetGeneration()}] = true
-		} else {
-			g.control[ref.GetNumber()] = true
-		}
-	}
-}
-
-// onReportedRoute takes an end of a route that the node kept over the loss of the center.
-func (s *session) onReportedRoute(c actor.Context, r *bhomev1.ReportedRoute) {
-	o := r.GetRoute()
-	if routeSpec(o).Validate() != nil || len(s.routes) >= s.cfg.Limits.RoutesPerNode {
-		s.fault("Report", fmt.Errorf("route %#x can't be", o.GetRoute()))
-		return
-	}
-	s.routes[routeEnd{o.GetRoute(), o.GetRole()}] = &sessionRoute{open: o, topics: topicNames(o.GetTopics()), half: r.GetHalf(), joined: r.GetJoined()}
-	to := s.roles.pubsub
-	if o.GetKind() != bhomev1.RouteKind_ROUTE_KIND_PUBSUB {
-		to = s.roles.registry
-	}
-	id := s.id
-	id.pidOf = c.Self()
-	c.Send(to, &reportedRoute{id: id, route: r})
 }
 
 func routeSpec(o *bhomev1.RouteOpen) shmio.RouteSpec {

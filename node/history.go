@@ -24,14 +24,14 @@ func (tp *topicPub) forget() {
 	tp.history = nil
 }
 
-// giveHistory gives a new route the history of its topics. It doesn't wait for a publisher that is sending: that one
+// giveHistory gives a route the history of topics that are new on it. It doesn't wait for a publisher that is sending: that one
 // does it when it is done, before its next message.
-func (n *Node) giveHistory(o *outRoute) {
+func (n *Node) giveHistory(o *outRoute, added []*bhomev1.TopicID) {
 	n.mu.Lock()
 	var tps []*topicPub
 	if o.kind == bhomev1.RouteKind_ROUTE_KIND_PUBSUB {
-		for _, name := range o.topics {
-			if tp := n.pubs[name]; tp != nil {
+		for _, t := range added {
+			if tp := n.pubs[t.GetName()]; tp != nil {
 				tps = append(tps, tp)
 			}
 		}

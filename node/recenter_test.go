@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -385,5 +386,42 @@ func TestTheNextCenterFinishesWhatTheLastBegan(t *testing.T) {
 		if err := s.Close(c.ctx); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// A route with more topics than a frame holds is opened, told of more, and reported to the next center, in pieces.
+func TestRoutesWithManyTopics(t *testing.T) {
+	c := newCenters(t)
+	pub, sub := c.attach("pub"), c.attach("sub")
+	const topics = 800
+	name := func(i int) string { return fmt.Sprintf("t.%s.%d", strings.Repeat("x", 200), i) }
+	early := c.subscribe(sub, "t.", node.Depth(topics))
+	var pubs []*node.Publisher
+	for i := range topics {
+		pubs = append(pubs, c.publisher(pub, name(i)))
+	}
+	late := c.subscribe(sub, "t.>", node.Depth(topics))
+	for round := range 3 {
+		for i, p := range pubs {
+			c.sendNumbers(p, i, i+1)
+		}
+		for _, s := range []*node.Subscription{early, late} {
+			for i := range pubs {
+				m := c.receive(s)
+				if number(m) != i || m.Topic() != name(i) {
+					t.Fatalf("round %d: got %d on %q", round, number(m), m.Topic())
+				}
+				m.Release()
+			}
+		}
+		if round == 2 {
+			return
+		}
+		c.stop()
+		c.await(node.StateReconnecting, pub, sub)
+		c.start()
+		c.await(node.StateOnline, pub, sub)
+		early.Close(c.ctx) // the next one's route is opened by the new center
+		early = c.subscribe(sub, "t.", node.Depth(topics))
 	}
 }

@@ -75,9 +75,6 @@ func (n *Node) reconnect() bool {
 	}
 }
 
-// reportBatch is how many grants go into one report frame.
-const reportBatch = 2000
-
 // report tells a new center what this node holds: its segments, its grants and its routes. It is the sole truth.
 func (lk *link) report() error {
 	n := lk.n
@@ -89,13 +86,22 @@ func (lk *link) report() error {
 		}
 	}
 	var msg bhomev1.Report
-	flush := func(force bool) error {
-		if !force && len(msg.Grants) < reportBatch && len(msg.Routes) < 64 && len(msg.Peers) < 64 {
-			return nil
-		}
+	size := 0
+	send := func() error {
 		err := lk.sendSocket(bhomev1.MsgType_MSG_TYPE_REPORT, &msg)
-		msg = bhomev1.Report{}
+		msg, size = bhomev1.Report{}, 0
 		return err
+	}
+	add := func(item proto.Message, to func()) error {
+		n := proto.Size(item) + frameItem
+		if size > 0 && size+n > wire.FrameShare {
+			if err := send(); err != nil {
+				return err
+			}
+		}
+		size += n
+		to()
+		return nil
 	}
 	type grant struct {
 		g     wire.Grant
@@ -104,29 +110,30 @@ func (lk *link) report() error {
 	var grants []grant
 	n.mag.report(func(g wire.Grant, class uint8) { grants = append(grants, grant{g, class}) })
 	for _, g := range grants {
-		msg.Grants = append(msg.Grants, &bhomev1.Grant{Id: uint64(g.g), Class: uint32(g.class)})
-		if err := flush(false); err != nil {
+		m := &bhomev1.Grant{Id: uint64(g.g), Class: uint32(g.class)}
+		if err := add(m, func() { msg.Grants = append(msg.Grants, m) }); err != nil {
 			return fmt.Errorf("report grants: %w", err)
 		}
 	}
 	for _, p := range n.knownPeers() {
-		msg.Peers = append(msg.Peers, p)
-		if err := flush(false); err != nil {
+		if err := add(p, func() { msg.Peers = append(msg.Peers, p) }); err != nil {
 			return fmt.Errorf("report peers: %w", err)
 		}
 	}
 	for _, r := range n.reportRoutes() {
-		msg.Routes = append(msg.Routes, r)
-		if err := flush(false); err != nil {
+		if err := add(r, func() { msg.Routes = append(msg.Routes, r) }); err != nil {
 			return fmt.Errorf("report routes: %w", err)
 		}
 	}
 	msg.End = true
-	if err := flush(true); err != nil {
+	if err := send(); err != nil {
 		return fmt.Errorf("report: %w", err)
 	}
 	return nil
 }
+
+// frameItem is what an item of a list in a frame takes besides its own bytes.
+const frameItem = 8
 
 // knownPeers is what we have got of others: the new center passes on what the old one did not come to.
 func (n *Node) knownPeers() []*bhomev1.KnownPeer {
@@ -149,31 +156,46 @@ func (n *Node) knownPeers() []*bhomev1.KnownPeer {
 	return known
 }
 
+// reportRoutes is our ends of all routes, those with many topics in pieces.
 func (n *Node) reportRoutes() []*bhomev1.ReportedRoute {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	var routes []*bhomev1.ReportedRoute
+	report := func(open *bhomev1.RouteOpen, topics []*bhomev1.TopicID, r *bhomev1.ReportedRoute) {
+		pieces := wire.SplitFrames(topics, func(t *bhomev1.TopicID) int { return proto.Size(t) + frameItem })
+		last := len(pieces) - 1
+		for i := 0; i < last; i++ {
+			some := &bhomev1.RouteOpen{Route: open.GetRoute(), Role: open.GetRole(), Topics: pieces[i]}
+			routes = append(routes, &bhomev1.ReportedRoute{Route: some, More: true})
+		}
+		r.Route = proto.Clone(open).(*bhomev1.RouteOpen)
+		r.Route.Topics = nil
+		if last >= 0 {
+			r.Route.Topics = pieces[last]
+		}
+		routes = append(routes, r)
+	}
 	for _, o := range n.out {
 		if o.over {
 			continue
 		}
-		m := proto.Clone(o.open).(*bhomev1.RouteOpen)
-		m.Topics = nil
+		var topics []*bhomev1.TopicID
 		for id, name := range o.topics {
-			m.Topics = append(m.Topics, &bhomev1.TopicID{Id: id, Name: name})
+			topics = append(topics, &bhomev1.TopicID{Id: id, Name: name})
 		}
-		routes = append(routes, &bhomev1.ReportedRoute{Route: m, Half: o.half.proto(), Joined: o.w.Joined()})
+		report(o.open, topics, &bhomev1.ReportedRoute{Half: o.half.proto(), Joined: o.w.Joined()})
 	}
 	for _, r := range n.in {
 		if r.done.Load() || r.ending.Load() {
 			continue
 		}
-		m := proto.Clone(r.open).(*bhomev1.RouteOpen)
-		m.Topics = nil
-		for id, name := range *r.topics.Load() {
-			m.Topics = append(m.Topics, &bhomev1.TopicID{Id: id, Name: name})
+		var topics []*bhomev1.TopicID
+		r.topicsMu.RLock()
+		for id, t := range r.topics {
+			topics = append(topics, &bhomev1.TopicID{Id: id, Name: t.name})
 		}
-		routes = append(routes, &bhomev1.ReportedRoute{Route: m, Half: r.half.proto(), Joined: r.r.PeerKnown()})
+		r.topicsMu.RUnlock()
+		report(r.open, topics, &bhomev1.ReportedRoute{Half: r.half.proto(), Joined: r.r.PeerKnown()})
 	}
 	return routes
 }

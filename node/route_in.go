@@ -29,12 +29,13 @@ type inRoute struct {
 	done   atomic.Bool
 	doneAt atomic.Int64 // when, ns; 0: not yet
 
-	mu      sync.Mutex
-	freed   bool                              // the halves' memory may be gone
-	dropped uint64                            // by the sender, as it said last; once done
-	topics  atomic.Pointer[map[uint32]string] // copied on write under mu; pairs with topic's load
-	last    atomic.Pointer[topicName]         // the topic of the message before
-	seqHi   atomic.Uint64                     // a late sequence number of the publisher's, to extend the inline records' 32 bits
+	topicsMu sync.RWMutex
+	mu       sync.Mutex
+	freed    bool                      // the halves' memory may be gone
+	dropped  uint64                    // by the sender, as it said last; once done
+	topics   map[uint32]*topicName     // under topicsMu
+	last     atomic.Pointer[topicName] // the topic of the message before
+	seqHi    atomic.Uint64             // a late sequence number of the publisher's, to extend the inline records' 32 bits
 
 	settled    atomic.Uint64 // of a reply route: up to where its callers have been told; pairs with drained's load
 	unanswered int           // requests taken; under the service's mu
@@ -61,8 +62,7 @@ func (n *Node) openIn(lk *link, m *bhomev1.RouteOpen, spec shmio.RouteSpec) erro
 	if err != nil {
 		return err
 	}
-	r := &inRoute{n: n, id: spec.ID, kind: m.GetKind(), open: m, half: h, r: rd}
-	r.topics.Store(&map[uint32]string{})
+	r := &inRoute{n: n, id: spec.ID, kind: m.GetKind(), open: m, half: h, r: rd, topics: map[uint32]*topicName{}}
 	r.addTopics(m.GetTopics(), nil)
 	rd.SetTag(r)
 	n.mu.Lock()
@@ -176,18 +176,13 @@ func (r *inRoute) closeBell() {
 }
 
 func (r *inRoute) addTopics(added []*bhomev1.TopicID, removed []uint32) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	m := map[uint32]string{}
-	for id, name := range *r.topics.Load() {
-		m[id] = name
-	}
+	r.topicsMu.Lock()
+	defer r.topicsMu.Unlock()
 	for _, t := range added {
-		m[t.GetId()] = t.GetName()
+		r.topics[t.GetId()] = &topicName{t.GetId(), t.GetName()}
 	}
 	// Removed topics stay readable: messages of them may still wait.
 	_ = removed
-	r.topics.Store(&m)
 }
 
 // topic is the name behind a topic id. What we weren't told yet is on the socket.
@@ -195,11 +190,14 @@ func (r *inRoute) topic(id uint32) (string, bool) {
 	if t := r.last.Load(); t != nil && t.id == id {
 		return t.name, true
 	}
-	name, ok := (*r.topics.Load())[id]
-	if ok {
-		r.last.Store(&topicName{id, name})
+	r.topicsMu.RLock()
+	t := r.topics[id]
+	r.topicsMu.RUnlock()
+	if t == nil {
+		return "", false
 	}
-	return name, ok
+	r.last.Store(t)
+	return t.name, true
 }
 
 // seq extends the low 32 bits of a publisher's sequence number.

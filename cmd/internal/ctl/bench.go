@@ -37,7 +37,7 @@ func (a *app) benchCmd() *cobra.Command {
 		Short: "Measure the bus across real processes",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return exitcode.Usagef("bench what? pubsub, request or suite")
+			return exitcode.Usagef("bench what? pubsub, request, suite or grow")
 		},
 	}
 	cmd.AddCommand(
@@ -46,6 +46,7 @@ every message whole and check its number. Status 4: messages were lost.`, 1_000_
 		a.benchOne("request", "Measure requests", `Measure --pubs clients that send --count requests together to one echo service and wait for each reply.`,
 			100_000, bench.Request),
 		a.suiteCmd(),
+		a.growCmd(),
 	)
 	return cmd
 }

@@ -1,8 +1,10 @@
-// Package suite is `bhctl bench suite`: bhome, the bare queue and a Go Unix-socket pair side by side in one run, two processes
+// Package suite is `bhctl bench suite` and `bhctl bench grow`. The first: bhome, the bare queue and a Go Unix-socket pair side by side in one run, two processes
 // each, the same work: the payload is copied in by the sender and read, one word a cache line, by the receiver.
 //
 // Machines are noisy: contestants alternate, the bare queue's round trip is probed before and after each row (it shows
 // in which placement the machine's cores were), and what counts is the ratio within a row.
+//
+// The second: how bhome's cost grows with one thing at a time.
 package suite
 
 import (
@@ -42,6 +44,8 @@ type pairConfig struct {
 	OneWay bool
 	Peer   string // bare: where the other's segment is
 	Tag    string // bhome: makes the topics of this pair
+	Topics int    // bhome: of each side, used in turn; 0: one
+	Hold   int    // bhome: messages that a receiver holds
 }
 
 // Row is one measurement.

@@ -26,12 +26,16 @@ func depthFor(cfg pairConfig) int {
 	return max(4, min(4096, 1<<(bits.Len(uint(4<<20/max(cfg.Size, 1)))-1)))
 }
 
-// bhome: a publisher and a subscription each way.
+// bhome: publishers and a subscription each way.
 type bhome struct {
 	n    *node.Node
-	pub  *node.Publisher
+	pub  *node.Publisher // of the topic whose turn it is
+	pubs []*node.Publisher
+	turn int
 	sub  *node.Subscription
 	side string
+	held []node.Message // the last ones, a ring
+	next int            // of held: the oldest
 }
 
 func openBhome(ctx context.Context, cfg pairConfig, side string) (*bhome, error) {
@@ -44,10 +48,12 @@ func openBhome(ctx context.Context, cfg pairConfig, side string) (*bhome, error)
 		return nil, err
 	}
 	other := map[string]string{"a": "b", "b": "a"}[side]
-	depth := depthFor(cfg)
-	t := &bhome{n: n, side: side}
-	if t.sub, err = n.Subscribe(ctx, "suite."+cfg.Tag+"."+other, node.Depth(depth), node.OnFull(node.Block), node.Quota(256<<20)); err == nil {
-		t.pub, err = n.Publisher(ctx, "suite."+cfg.Tag+"."+side, node.AllowBlock(time.Minute))
+	t := &bhome{n: n, side: side, held: make([]node.Message, cfg.Hold)}
+	t.sub, err = n.Subscribe(ctx, "suite."+cfg.Tag+"."+other+".", node.Depth(depthFor(cfg)), node.OnFull(node.Block), node.Quota(256<<20),
+		node.Hold(node.DefaultHold+cfg.Hold))
+	for i := 0; err == nil && i < max(1, cfg.Topics); i++ {
+		t.pub, err = n.Publisher(ctx, fmt.Sprint("suite.", cfg.Tag, ".", side, ".", i), node.AllowBlock(time.Minute))
+		t.pubs = append(t.pubs, t.pub)
 	}
 	return t, err
 }
@@ -61,7 +67,13 @@ func (t *bhome) join(ctx context.Context, _ string) error {
 	return nil
 }
 
-func (t *bhome) send(ctx context.Context, payload []byte) error { return t.pub.Publish(ctx, payload) }
+func (t *bhome) send(ctx context.Context, payload []byte) error {
+	if len(t.pubs) > 1 {
+		t.turn = (t.turn + 1) % len(t.pubs)
+		t.pub = t.pubs[t.turn]
+	}
+	return t.pub.Publish(ctx, payload)
+}
 
 func (t *bhome) recv(ctx context.Context, read func([]byte)) error {
 	m, err := t.sub.Receive(ctx)
@@ -69,12 +81,27 @@ func (t *bhome) recv(ctx context.Context, read func([]byte)) error {
 		return err
 	}
 	read(m.Bytes())
+	if len(t.held) > 0 {
+		m, t.held[t.next] = t.held[t.next], m
+		t.next = (t.next + 1) % len(t.held)
+		if m == (node.Message{}) {
+			return nil
+		}
+	}
 	return m.Release()
 }
 
 func (t *bhome) flush(context.Context) error { return nil }
 
-func (t *bhome) close(ctx context.Context) error { return t.n.Close(ctx) }
+func (t *bhome) close(ctx context.Context) error {
+	var errs []error
+	for _, m := range t.held {
+		if m != (node.Message{}) {
+			errs = append(errs, m.Release())
+		}
+	}
+	return errors.Join(append(errs, t.n.Close(ctx))...)
+}
 
 // bhomeBatch is bhome with 64 messages a call.
 type bhomeBatch struct {

@@ -4164,6 +4164,7 @@ type ReportedRoute struct {
 	Route         *RouteOpen             `protobuf:"bytes,1,opt,name=route,proto3" json:"route,omitempty"`
 	Half          *Half                  `protobuf:"bytes,2,opt,name=half,proto3" json:"half,omitempty"`
 	Joined        bool                   `protobuf:"varint,3,opt,name=joined,proto3" json:"joined,omitempty"` // it has the other end's half
+	More          bool                   `protobuf:"varint,4,opt,name=more,proto3" json:"more,omitempty"`     // only some of its topics: the others, and the rest, follow
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4215,6 +4216,13 @@ func (x *ReportedRoute) GetHalf() *Half {
 func (x *ReportedRoute) GetJoined() bool {
 	if x != nil {
 		return x.Joined
+	}
+	return false
+}
+
+func (x *ReportedRoute) GetMore() bool {
+	if x != nil {
+		return x.More
 	}
 	return false
 }
@@ -4702,11 +4710,12 @@ const file_bhome_v1_bhome_proto_rawDesc = "" +
 	"\x05peers\x18\x04 \x03(\v2\x13.bhome.v1.KnownPeerR\x05peers\"-\n" +
 	"\x05Grant\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
-	"\x05class\x18\x02 \x01(\rR\x05class\"v\n" +
+	"\x05class\x18\x02 \x01(\rR\x05class\"\x8a\x01\n" +
 	"\rReportedRoute\x12)\n" +
 	"\x05route\x18\x01 \x01(\v2\x13.bhome.v1.RouteOpenR\x05route\x12\"\n" +
 	"\x04half\x18\x02 \x01(\v2\x0e.bhome.v1.HalfR\x04half\x12\x16\n" +
-	"\x06joined\x18\x03 \x01(\bR\x06joined\"\x81\x01\n" +
+	"\x06joined\x18\x03 \x01(\bR\x06joined\x12\x12\n" +
+	"\x04more\x18\x04 \x01(\bR\x04more\"\x81\x01\n" +
 	"\tKnownPeer\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x120\n" +
 	"\bsegments\x18\x02 \x03(\v2\x14.bhome.v1.SegmentRefR\bsegments\x12\x12\n" +
