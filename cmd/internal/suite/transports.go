@@ -23,7 +23,7 @@ import (
 // depthFor is how many messages may be under way, the same for all contestants that say: 4 MiB of them, so that they
 // stay in the caches; a power of two, 4 to 4,096.
 func depthFor(cfg pairConfig) int {
-	return max(4, min(4096, 1<<(bits.Len(uint(4<<20/max(cfg.Size, 1)))-1)))
+	return max(4, min(4096, 1<<(bits.Len(uint(max(1, 4<<20/max(cfg.Size, 1))))-1)))
 }
 
 // bhome: publishers and a subscription each way.
