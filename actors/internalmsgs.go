@@ -231,6 +231,7 @@ type (
 		peer *actor.PID
 		lone bool // the reader is told of it only now
 	}
+	resumes  struct{ session uint64 } // a node has attached again; restored, or its end, follows
 	restored struct{ session uint64 } // a node that attached again has said all that it kept
 	retell   struct {                 // to the session of an end whose half the other end lacks
 		route uint64

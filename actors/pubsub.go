@@ -27,6 +27,7 @@ type pubSub struct {
 	byTopic  map[string]map[uint64]struct{} // who publishes a topic
 	routes   map[uint64]*psRoute
 	reports  reports
+	resuming resumptions
 	adopted  map[subKey]*subscription // of adopted routes whose Subscribe hasn't come yet
 	bySub    map[uint64]int           // subscriptions of a session
 	gauges   gauges
@@ -60,7 +61,7 @@ type psRoute struct {
 // halfReport is one end of a route that outlived the center; the other end's report makes it whole.
 func newPubSub(cfg Config) *pubSub {
 	p := &pubSub{cfg: cfg, log: cfg.Logger, router: newRouter(0), subs: map[subKey]*subscription{},
-		pubs: map[uint64]*publisher{}, byTopic: map[string]map[uint64]struct{}{}, routes: map[uint64]*psRoute{}, reports: newReports(), bySub: map[uint64]int{}, adopted: map[subKey]*subscription{}}
+		pubs: map[uint64]*publisher{}, byTopic: map[string]map[uint64]struct{}{}, routes: map[uint64]*psRoute{}, reports: newReports(), bySub: map[uint64]int{}, adopted: map[subKey]*subscription{}, resuming: resumptions{}}
 	p.ids = newTopicIDs(0, cfg.Limits.Topics, func(topic string) bool { return len(p.byTopic[topic]) > 0 })
 	return p
 }
@@ -89,8 +90,13 @@ func (p *pubSub) Receive(c actor.Context) {
 		}
 	case *reportedRoute:
 		p.reported(c, m)
+	case *resumes:
+		p.resuming.begin(m.session)
 	case *restored:
 		p.restored(c, m.session)
+		p.resuming.end(c, &p.router, m.session)
+	case *tick:
+		p.resuming.expire(c, &p.router, m.now)
 	case *sessionGone:
 		p.gone(c, m.id.Session, m.alive)
 	case *topicRows:
@@ -131,6 +137,9 @@ func (p *pubSub) subscribe(c actor.Context, f *busFrame, m *bhomev1.Subscribe) {
 	p.bySub[key.session]++
 	p.patterns.add(m.GetPattern(), key)
 	id, op := p.router.begin(func(c actor.Context) { commonReply(c, f.to, nil) })
+	if p.resuming[key.session] == nil { // else they would wait for each other
+		p.resuming.hold(id, op)
+	}
 	for session, topics := range matches {
 		p.connect(c, p.pubs[session], s, m.GetQuota(), topics, id, op)
 	}
@@ -362,6 +371,7 @@ func (p *pubSub) close(c actor.Context, r *psRoute, reason string, subAlive, pub
 
 // gone ends all that a session published and subscribed to.
 func (p *pubSub) gone(c actor.Context, session uint64, alive bool) {
+	p.resuming.end(c, &p.router, session)
 	if pub := p.pubs[session]; pub != nil {
 		for topic := range pub.topics {
 			p.forgetTopic(pub, topic)

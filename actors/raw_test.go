@@ -168,9 +168,12 @@ func (r *rawNode) bell() *shmio.FD {
 }
 
 // attachRaw is a node up to Welcome, with the center's half of the link joined.
-func (b *testBus) attachRaw(name string) *rawNode {
+func (b *testBus) attachRaw(name string, change ...func(*bhomev1.Hello)) *rawNode {
 	b.t.Helper()
 	r, h := rawHello(b.t, name)
+	for _, f := range change {
+		f(h)
+	}
 	r.dial(b.socket)
 	r.send(bhomev1.MsgType_MSG_TYPE_HELLO, h, r.seg0.FD(), r.data.FD(), r.bell())
 	head, body, fds, err := r.receive()
@@ -229,10 +232,13 @@ func (b *testBus) attachRaw(name string) *rawNode {
 	return r
 }
 
-// onlineRaw is a registered raw node.
-func (b *testBus) onlineRaw(name string) *rawNode {
+// onlineRaw is a registered raw node. One that resumes has nothing to report.
+func (b *testBus) onlineRaw(name string, change ...func(*bhomev1.Hello)) *rawNode {
 	b.t.Helper()
-	r := b.attachRaw(name)
+	r := b.attachRaw(name, change...)
+	if r.welcome.GetResumed() {
+		r.send(bhomev1.MsgType_MSG_TYPE_REPORT, &bhomev1.Report{End: true})
+	}
 	r.push(0, must(wire.NodeInit{Session: r.session}.Encode()))
 	if m, err := wire.DecodeNodeInitReply(r.word(0)); err != nil || m.Place == 0 {
 		b.t.Fatalf("NodeInitReply %+v, %v", m, err)

@@ -398,6 +398,7 @@ func (s *session) onReport(c actor.Context, m *bhomev1.Report) {
 	}
 	if m.GetEnd() {
 		s.reported = true
+		c.Send(s.roles.pubsub, &resumes{s.id.Session})
 		if s.initWaits {
 			s.initWaits = false
 			s.state = stateInited
