@@ -25,6 +25,7 @@ type inRoute struct {
 	sink  sink
 
 	ending atomic.Bool // nothing more will be sent; pairs with drained
+	ended  atomic.Bool // we were told so: no route back comes any more
 	gone   atomic.Bool // the sender's process or session is over
 	done   atomic.Bool
 	doneAt atomic.Int64 // when, ns; 0: not yet
@@ -273,6 +274,7 @@ func (r *inRoute) giveBack(seqs ...uint64) {
 func (r *inRoute) end(gone bool) {
 	r.mu.Lock()
 	r.ending.Store(true)
+	r.ended.Store(true)
 	if gone {
 		r.gone.Store(true)
 		r.r.SetPeerDead()

@@ -243,7 +243,7 @@ func (n *Node) replyTo(r *inRoute, corr uint64, kind wire.Kind, payload []byte) 
 	o := find()
 	if o == nil {
 		// The client's route came to us before our route to it: that is on the socket. Or the client is gone.
-		if err := n.awaitSocket(func() bool { o = find(); return o != nil || r.gone.Load() }, errRouteOver); err != nil {
+		if err := n.awaitSocket(func() bool { o = find(); return o != nil || r.gone.Load() || r.ended.Load() }, errRouteOver); err != nil {
 			return err
 		}
 		if o == nil {
