@@ -59,6 +59,9 @@ type Row struct {
 	Probe      [2]int64            // p50 of the bare queue's 64 B round trip before and after, ns
 }
 
+// batchBelow is up to which size, in bytes, batches are measured: of large messages they only make the working set larger.
+const batchBelow = 4096
+
 // contestant is one line of the tables.
 type contestant struct{ kind, wait string }
 
@@ -66,8 +69,11 @@ type contestant struct{ kind, wait string }
 func Run(ctx context.Context, cfg Config, launch Launcher, out io.Writer) ([]Row, error) {
 	var rows []Row
 	round := []contestant{{"bare", "spin"}, {"bhome", "spin"}, {"bhome", "adaptive"}, {"bhome", "park"}, {"unix", ""}}
-	one := []contestant{{"bare", "spin"}, {"bhome batch", "adaptive"}, {"bhome", "adaptive"}, {"bhome", "spin"}, {"unix", ""}}
 	for _, size := range cfg.Sizes {
+		one := []contestant{{"bare", "spin"}, {"bhome", "adaptive"}, {"bhome", "spin"}, {"unix", ""}}
+		if size <= batchBelow {
+			one = slices.Insert(one, 1, contestant{"bhome batch", "adaptive"})
+		}
 		for i, list := range [][]contestant{round, one} {
 			part, err := measure(ctx, cfg, launch, list, size, i == 1)
 			if err != nil {
