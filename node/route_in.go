@@ -64,7 +64,7 @@ func (n *Node) openIn(lk *link, m *bhomev1.RouteOpen, spec shmio.RouteSpec) erro
 		return err
 	}
 	r := &inRoute{n: n, id: spec.ID, kind: m.GetKind(), open: m, half: h, r: rd, topics: map[uint32]*topicName{}}
-	r.addTopics(m.GetTopics(), nil)
+	r.addTopics(m.GetTopics())
 	rd.SetTag(r)
 	n.mu.Lock()
 	switch {
@@ -176,14 +176,13 @@ func (r *inRoute) closeBell() {
 	}
 }
 
-func (r *inRoute) addTopics(added []*bhomev1.TopicID, removed []uint32) {
+// addTopics takes topics that come on r. Those that go stay readable: messages of them may still wait.
+func (r *inRoute) addTopics(added []*bhomev1.TopicID) {
 	r.topicsMu.Lock()
 	defer r.topicsMu.Unlock()
 	for _, t := range added {
 		r.topics[t.GetId()] = &topicName{t.GetId(), t.GetName()}
 	}
-	// Removed topics stay readable: messages of them may still wait.
-	_ = removed
 }
 
 // topic is the name behind a topic id. What we weren't told yet is on the socket.

@@ -182,7 +182,7 @@ func (n *Node) onRouteTopics(m *bhomev1.RouteTopics) {
 		n.giveHistory(o, m.GetAdded())
 	}
 	if r != nil {
-		r.addTopics(m.GetAdded(), m.GetRemoved())
+		r.addTopics(m.GetAdded())
 	}
 }
 

@@ -2,7 +2,7 @@ package ctl
 
 import (
 	"context"
-	"errors"
+	"io"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,25 +22,11 @@ func (a *app) growCmd() *cobra.Command {
 		Long: `Measure, on a bus of its own, how the cost of a message grows with one thing at a time: its size, the topics of a
 publisher, the messages that a subscriber holds, the subscribing and the publishing processes. See docs/growth.md.`,
 		Args: cobra.NoArgs,
-		RunE: runE(func(ctx context.Context, _ []string) (err error) {
-			bus, err := private.Start(ctx, a.Executable, "grow", "--log-level", "warn")
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, bus.Close()) }()
-			out := a.Stdout
-			if asJSON {
-				out = a.Stderr
-			}
-			cfg.Socket, cfg.Each, cfg.Size = bus.Socket, time.Duration(each), int(size)
-			points, err := suite.Grow(ctx, cfg, a.launch, out)
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return writeJSON(a.Stdout, points)
-			}
-			return nil
+		RunE: runE(func(ctx context.Context, _ []string) error {
+			return a.onPrivateBus(ctx, "grow", asJSON, func(bus *private.Bus, out io.Writer) (any, error) {
+				cfg.Socket, cfg.Each, cfg.Size = bus.Socket, time.Duration(each), int(size)
+				return suite.Grow(ctx, cfg, a.launch, out)
+			})
 		}),
 	}
 	f := cmd.Flags()

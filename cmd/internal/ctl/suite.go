@@ -3,6 +3,7 @@ package ctl
 import (
 	"context"
 	"errors"
+	"io"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -24,35 +25,18 @@ queue with tail and slot and nothing else, and a Go Unix-socket pair doing the s
 figure is the median of three; the probe columns are the bare queue's round trip before and after, which tells whether the
 machine was the same for all.`,
 		Args: cobra.NoArgs,
-		RunE: runE(func(ctx context.Context, _ []string) (err error) {
-			bus, err := private.Start(ctx, a.Executable, "suite", "--log-level", "warn")
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, bus.Close()) }()
-			out := a.Stdout
-			if asJSON {
-				out = a.Stderr
-			}
-			if crowd > 0 {
+		RunE: runE(func(ctx context.Context, _ []string) error {
+			return a.onPrivateBus(ctx, "suite", asJSON, func(bus *private.Bus, out io.Writer) (any, error) {
+				rows, err := suite.Run(ctx, suite.Config{Socket: bus.Socket, Sizes: sizes, Each: time.Duration(each)}, a.launch, out)
+				if err != nil || crowd == 0 {
+					return rows, err
+				}
 				writers := []int{1, 10, 100}
 				if crowd >= 1000 {
 					writers = append(writers, 1000)
 				}
-				defer func() {
-					if err == nil {
-						err = suite.Crowd(ctx, suite.CrowdConfig{Socket: bus.Socket, Daemon: bus.PID(), Nodes: crowd, Writers: writers, Total: 1_000_000, Watch: 5 * time.Second}, a.launch, out)
-					}
-				}()
-			}
-			rows, err := suite.Run(ctx, suite.Config{Socket: bus.Socket, Sizes: sizes, Each: time.Duration(each)}, a.launch, out)
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return writeJSON(a.Stdout, rows)
-			}
-			return nil
+				return rows, suite.Crowd(ctx, suite.CrowdConfig{Socket: bus.Socket, Daemon: bus.PID(), Nodes: crowd, Writers: writers, Total: 1_000_000, Watch: 5 * time.Second}, a.launch, out)
+			})
 		}),
 	}
 	f := cmd.Flags()
@@ -61,4 +45,23 @@ machine was the same for all.`,
 	f.IntVar(&crowd, "crowd", crowd, "idle processes to attach, and writers of the seed's speed test at most; 0: leave that out")
 	f.BoolVar(&asJSON, "json", false, "the rows as JSON, the tables on standard error")
 	return cmd
+}
+
+// onPrivateBus measures on a bus of its own. Tables go to standard output; or there goes what measure returns, as JSON, and
+// they to standard error.
+func (a *app) onPrivateBus(ctx context.Context, name string, asJSON bool, measure func(bus *private.Bus, out io.Writer) (any, error)) (err error) {
+	bus, err := private.Start(ctx, a.Executable, name, "--log-level", "warn")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, bus.Close()) }()
+	out := a.Stdout
+	if asJSON {
+		out = a.Stderr
+	}
+	rows, err := measure(bus, out)
+	if err != nil || !asJSON {
+		return err
+	}
+	return writeJSON(a.Stdout, rows)
 }
