@@ -310,8 +310,8 @@ func describeBlock(n *nodeRecord, d *dataSegment, place uint32, class uint8, rec
 	if err != nil {
 		return row, 0, 0
 	}
-	h, err := wire.DecodeHeader(mem)
-	if err != nil || uint64(h.Size) > row.ClassBytes || int64(h.Stamp) > now {
+	var h wire.Header
+	if err := h.Decode(mem); err != nil || uint64(h.Size) > row.ClassBytes || int64(h.Stamp) > now {
 		return row, 0, 0
 	}
 	if int64(h.Stamp) < rec.since-int64(time.Millisecond) {

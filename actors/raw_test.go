@@ -312,8 +312,8 @@ func (r *rawNode) next(queue int) (wire.Word, []byte) {
 			return 0, append([]byte(nil), rec.Payload...)
 		}
 		if rec.IsBlock() {
-			blk, err := r.space.Block(rec.Word)
-			if err != nil {
+			var blk shmio.Block
+			if err := r.space.Block(rec.Word, &blk); err != nil {
 				r.t.Fatal(err)
 			}
 			frame := append([]byte(nil), blk.Payload...)

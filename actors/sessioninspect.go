@@ -52,8 +52,8 @@ func (s *session) warnHeld(r *sessionRoute, w wire.Word, now uint64) {
 	if r.warned {
 		return
 	}
-	b, err := s.space.Block(w)
-	if err != nil || b.Header.Stamp > now || time.Duration(now-b.Header.Stamp) < longHeld {
+	var b shmio.Block
+	if err := s.space.Block(w, &b); err != nil || b.Header.Stamp > now || time.Duration(now-b.Header.Stamp) < longHeld {
 		return
 	}
 	r.warned = true

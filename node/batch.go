@@ -30,6 +30,7 @@ type batch struct {
 	ms       []message
 	payloads [][]byte    // if there are no ms,
 	first    wire.Inline // and the head of the first; the others have the numbers that follow
+	one      message     // what message made last
 }
 
 func (b *batch) len() int { return max(len(b.ms), len(b.payloads)) }
@@ -41,11 +42,13 @@ func (b *batch) head(i int) wire.Inline {
 	return in
 }
 
-func (b *batch) message(i int) message {
+// message is message i, until the next call.
+func (b *batch) message(i int) *message {
 	if b.ms != nil {
-		return b.ms[i]
+		return &b.ms[i]
 	}
-	return message{payload: b.payloads[i], in: b.head(i)}
+	b.one.payload, b.one.in = b.payloads[i], b.head(i)
+	return &b.one
 }
 
 // publishChunk publishes all payloads, and returns how many of them all routes have had when there is an error.
@@ -67,35 +70,63 @@ func (p *Publisher) publishChunk(ctx context.Context, payloads [][]byte) (int, e
 		tp.seq += uint64(len(payloads) - 1)
 		return tp.pushToAll(ctx, routes, &batch{payloads: payloads, first: m.in})
 	}
-	var room [batchChunk]message
-	ms := room[:0]
+	if tp.chunk == nil {
+		tp.chunk = new([batchChunk]message)
+	}
+	ms := tp.chunk[:0]
 	var lent error
-	for _, payload := range payloads {
-		m := message{payload: payload}
-		if len(payload) > wire.MaxInline || !p.allInline(len(payload)) {
-			b, err := tp.blockOf(ctx, payload)
-			if err != nil {
-				lent = fmt.Errorf("send on %q: %w", tp.topic, err)
-				break // what came before it goes
-			}
-			m = message{b: b}
-		}
-		tp.number(&m, now)
-		ms = append(ms, m)
+	for len(ms) < len(payloads) && lent == nil {
+		ms, lent = p.appendMessages(ctx, ms, payloads[len(ms):])
+	}
+	for i := range ms {
+		tp.number(&ms[i], now)
 	}
 	done, err := tp.pushToAll(ctx, routes, &batch{ms: ms})
 	for i := range ms {
-		if b := ms[i].b; b != nil {
-			if tp.adv.Load().GetKeep() > 0 {
-				tp.keep(b)
-			}
-			b.unref()
-		}
+		ms[i].sent(tp)
 	}
+	clear(ms) // the payloads are the caller's
 	if err != nil {
 		return done, err
 	}
-	return done, lent
+	if lent != nil {
+		return done, fmt.Errorf("send on %q: %w", tp.topic, lent) // what came before it went
+	}
+	return done, nil
+}
+
+// appendMessages makes messages, in the room of ms, of the first of payloads, at least one: all that need a block of the same class, of which
+// the magazine has some.
+func (p *Publisher) appendMessages(ctx context.Context, ms []message, payloads [][]byte) ([]message, error) {
+	tp := p.topicPub
+	if size := len(payloads[0]); size <= wire.MaxInline && p.allInline(size) {
+		return append(ms, message{payload: payloads[0]}), nil
+	}
+	class, err := tp.n.classOf(len(payloads[0]))
+	if err != nil {
+		return ms, err
+	}
+	most := int(wire.GetAllocSize(int(class)))
+	least := max(int(wire.GetAllocSize(int(class)-1)), wire.MaxInline) // shorter ones have a class of their own
+	same := 1
+	for same < len(payloads) && len(payloads[same]) <= most && len(payloads[same]) > least {
+		same++
+	}
+	var bs [batchChunk]*block
+	n := tp.n.mag.popAll(class, bs[:same])
+	if n == 0 {
+		next := ms[:len(ms)+1]
+		if err := tp.blockOf(ctx, payloads[0], &next[len(ms)]); err != nil {
+			return ms, err
+		}
+		return next, nil
+	}
+	tp.n.stats.loans.Add(uint64(n))
+	for i, b := range bs[:n] {
+		ms = ms[:len(ms)+1]
+		tp.fill(b, payloads[i], &ms[len(ms)-1])
+	}
+	return ms, nil
 }
 
 // pushToAll pushes a batch to all routes, and returns how many messages of it all of them have had when there is an error.
@@ -130,8 +161,7 @@ func (tp *topicPub) pushAll(ctx context.Context, o *outRoute, b *batch) (before 
 		case full != nil:
 			o.countDrop()
 		default:
-			m := b.message(at)
-			if full = tp.block(ctx, o, &m); full != nil {
+			if full = tp.block(ctx, o, b.message(at)); full != nil {
 				before = at
 			}
 		}

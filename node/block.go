@@ -32,17 +32,18 @@ func (b *block) word() wire.Word {
 }
 
 // Returned implements shmio.Held: a route gives its reference back.
-func (b *block) Returned(uint64) { b.unref() }
+func (b *block) Returned(uint64) { b.unref(1) }
 
-func (b *block) unref() {
-	if b.refs.Add(-1) == 0 {
+// unref gives k references back, the last of which puts b into the magazine.
+func (b *block) unref(k int32) {
+	if b.refs.Add(-k) == 0 {
 		b.mag.put(b)
 	}
 }
 
-// fill makes of b, which has no references, a message of payload's bytes, with one reference.
-func (b *block) fill(payload []byte) {
-	b.refs.Store(1)
+// fill makes of b, which has no references, a message of payload's bytes, with so many references.
+func (b *block) fill(payload []byte, refs int32) {
+	b.refs.Store(refs)
 	b.size = len(payload)
 	copy(b.mem[wire.HeaderSize:], payload)
 }
@@ -98,7 +99,7 @@ func (l Loan) Release() error {
 	if !l.take() {
 		return l.misuse("release a loan")
 	}
-	l.b.unref()
+	l.b.unref(1)
 	return nil
 }
 

@@ -10,7 +10,7 @@ func (tp *topicPub) keep(b *block) {
 	tp.history = append(tp.history, b)
 	if over := len(tp.history) - int(tp.adv.Load().GetKeep()); over > 0 {
 		for _, old := range tp.history[:over] {
-			old.unref()
+			old.unref(1)
 		}
 		tp.history = append(tp.history[:0], tp.history[over:]...)
 	}
@@ -19,7 +19,7 @@ func (tp *topicPub) keep(b *block) {
 // forget drops the history; tp.mu is held.
 func (tp *topicPub) forget() {
 	for _, b := range tp.history {
-		b.unref()
+		b.unref(1)
 	}
 	tp.history = nil
 }
@@ -69,7 +69,12 @@ func (tp *topicPub) serveHistory() {
 	tp.n.mu.Unlock()
 	for _, o := range routes {
 		for _, b := range tp.history {
-			if _, err := o.push(&message{b: b}, false); err != nil {
+			m := message{b: b}
+			_, err := o.push(&m, false)
+			if m.spare > 0 {
+				b.unref(m.spare) // it had no room
+			}
+			if err != nil {
 				break // it is over
 			}
 		}

@@ -157,11 +157,11 @@ func (lk *link) sendFrame(ctx context.Context, queue int, socket wire.Socket, fr
 func (lk *link) sendInBlock(ctx context.Context, queue int, socket wire.Socket, frame []byte, b *block) error {
 	b.refs.Store(1)
 	copy(b.mem[wire.HeaderSize:], frame)
-	b.putHeader(wire.Header{Size: uint32(len(frame)), ID: blockID(b), Stamp: shmio.CoarseNow(), Publisher: lk.n.publisherID(),
+	b.putHeader(&wire.Header{Size: uint32(len(frame)), ID: blockID(b), Stamp: shmio.CoarseNow(), Publisher: lk.n.publisherID(),
 		Kind: wire.KindControl, Socket: uint8(socket)})
 	err := lk.push(ctx, queue, func(w *shmio.Writer) shmio.Outcome { return w.Push(b.word(), uint64(len(frame)), b) })
 	if err != nil {
-		b.unref()
+		b.unref(1)
 	}
 	return err
 }
@@ -309,8 +309,8 @@ func (lk *link) receive() {
 func (lk *link) onRecord(r *shmio.Reader, rec *shmio.Record) {
 	switch {
 	case !rec.Word.IsCommand():
-		blk, err := lk.space.Block(rec.Word)
-		if err != nil {
+		var blk shmio.Block
+		if err := lk.space.Block(rec.Word, &blk); err != nil {
 			lk.n.badWord("a block of the center", err)
 		} else {
 			lk.onFrame(append([]byte(nil), blk.Payload...))

@@ -81,6 +81,23 @@ func (m *magazine) pop(class uint8) *block {
 	return b
 }
 
+// popAll takes up to len(into) blocks with one look, the hottest first, and returns how many.
+func (m *magazine) popAll(class uint8, into []*block) int {
+	c := &m.classes[class]
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	left := len(c.stack) - min(len(into), len(c.stack))
+	n := 0
+	for i := len(c.stack) - 1; i >= left; i-- {
+		into[n] = c.stack[i]
+		n++
+	}
+	clear(c.stack[left:])
+	c.stack = c.stack[:left]
+	c.low = min(c.low, left)
+	return n
+}
+
 // put takes a block that nobody refers to. It never sends: it is called with routes locked.
 func (m *magazine) put(b *block) {
 	c := &m.classes[b.class]

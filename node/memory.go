@@ -227,8 +227,8 @@ func (n *Node) ownBlock(place uint32, size uint64) (mem []byte, generation uint1
 	return nil, 0, fmt.Errorf("granted block at place %#x: %w: it lies in none of our %d data segments", place, ErrInvalid, len(*n.mem.data.Load()))
 }
 
-// blockHeader puts a message's header in front of its payload.
-func (b *block) putHeader(h wire.Header) {
+// putHeader puts a message's header in front of its payload.
+func (b *block) putHeader(h *wire.Header) {
 	h.Tag = wire.BlockTag
 	if err := h.Put(b.mem); err != nil {
 		panic(fmt.Sprintf("bhome: header of an own block: %v", err)) // the block is at least a header long

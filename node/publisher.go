@@ -37,6 +37,7 @@ type topicPub struct {
 	closed  bool       // the node is
 	seq     uint64
 	history []*block
+	chunk   *[batchChunk]message // what is being sent of a batch; made at the first
 
 	users     int         // Publishers; under n.mu
 	known     bool        // to the center; under n.mu
@@ -209,29 +210,28 @@ func (p *Publisher) Send(ctx context.Context, l Loan) error {
 	if !l.take() {
 		return l.misuse("send")
 	}
-	b := l.b
-	defer b.unref()
-	if b.mag.n != p.n {
+	m := message{b: l.b}
+	if l.b.mag.n != p.n {
+		m.release()
 		return fmt.Errorf("send on %q: %w: the loan is another node's", p.topic, ErrInvalid)
 	}
-	return p.send(ctx, message{b: b})
+	return p.send(ctx, &m)
 }
 
 // Publish copies payload and publishes it. See Send.
 func (p *Publisher) Publish(ctx context.Context, payload []byte) error {
 	if len(payload) <= wire.MaxInline && p.allInline(len(payload)) {
-		return p.send(ctx, message{payload: payload})
+		return p.send(ctx, &message{payload: payload})
 	}
 	if p.closed.Load() {
 		return fmt.Errorf("send on %q: %w", p.topic, ErrClosed)
 	}
 	p.recycle(len(payload))
-	b, err := p.blockOf(ctx, payload)
-	if err != nil {
+	var m message
+	if err := p.blockOf(ctx, payload, &m); err != nil {
 		return err
 	}
-	defer b.unref()
-	return p.send(ctx, message{b: b})
+	return p.send(ctx, &m)
 }
 
 func (p *Publisher) allInline(size int) bool {
@@ -243,39 +243,35 @@ func (p *Publisher) allInline(size int) bool {
 	return !p.keeps.Load()
 }
 
-// send numbers a message and pushes it to every route. The caller keeps its own reference to a block.
-func (p *Publisher) send(ctx context.Context, m message) error {
+// send numbers a message and pushes it to every route. It takes over the caller's reference to a block.
+func (p *Publisher) send(ctx context.Context, m *message) error {
 	routes, err := p.begin(ctx)
 	if err != nil {
+		m.release()
 		return err
 	}
 	tp := p.topicPub
 	defer tp.unlock()
 	if m.b == nil && !p.allInline(len(m.payload)) { // a route that came just now takes less
-		b, err := tp.blockOf(ctx, m.payload)
-		if err != nil {
+		if err := tp.blockOf(ctx, m.payload, m); err != nil {
 			return err
 		}
-		defer b.unref()
-		m = message{b: b}
 	}
-	tp.number(&m, tp.n.clock.stamp(tp.n, tp.seq))
+	tp.number(m, tp.n.clock.stamp(tp.n, tp.seq))
 	var full error
 	for _, o := range routes {
-		out, err := o.push(&m, false)
+		out, err := o.push(m, false)
 		switch {
 		case errors.Is(err, errRouteOver):
 		case err != nil:
 			full = errors.Join(full, err)
 		case out == shmio.Full:
-			if err := tp.block(ctx, o, &m); err != nil {
+			if err := tp.block(ctx, o, m); err != nil {
 				full = errors.Join(full, err)
 			}
 		}
 	}
-	if m.b != nil && tp.adv.Load().GetKeep() > 0 {
-		tp.keep(m.b)
-	}
+	m.sent(tp)
 	if full != nil {
 		return fmt.Errorf("send on %q: %w", tp.topic, full)
 	}
@@ -313,7 +309,7 @@ func (p *Publisher) begin(ctx context.Context) ([]*outRoute, error) {
 func (tp *topicPub) number(m *message, now uint64) {
 	tp.seq++
 	if m.b != nil {
-		m.b.putHeader(wire.Header{Size: uint32(m.b.size), ID: blockID(m.b), Stamp: now, Seq: tp.seq, Topic: tp.adv.Load().id, Publisher: tp.n.publisherID()})
+		m.b.putHeader(&wire.Header{Size: uint32(m.b.size), ID: blockID(m.b), Stamp: now, Seq: tp.seq, Topic: tp.adv.Load().id, Publisher: tp.n.publisherID()})
 	} else {
 		m.in = wire.Inline{Len: len(m.payload), Kind: wire.KindPublish, Topic: tp.adv.Load().id, Seq: uint32(tp.seq), Stamp: uint32(now / 1e6)}
 	}
@@ -339,19 +335,25 @@ func (tp *topicPub) block(ctx context.Context, o *outRoute, m *message) error {
 
 var errConsent = errors.New("the publisher's consent to wait is used up")
 
-// blockOf copies a payload into a block, whose one reference is the caller's.
-func (tp *topicPub) blockOf(ctx context.Context, payload []byte) (*block, error) {
+// blockOf makes m a message of a block with a copy of payload, which is the caller's to send or release.
+func (tp *topicPub) blockOf(ctx context.Context, payload []byte, m *message) error {
 	class, err := tp.n.classOf(len(payload))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	b, err := tp.n.mag.get(ctx, class, wire.SocketNode)
 	if err != nil {
-		return nil, fmt.Errorf("a block for %d bytes on %q: %w", len(payload), tp.topic, err)
+		return fmt.Errorf("a block for %d bytes on %q: %w", len(payload), tp.topic, err)
 	}
 	tp.n.stats.loans.Add(1)
-	b.fill(payload)
-	return b, nil
+	tp.fill(b, payload, m)
+	return nil
+}
+
+// fill makes m a message of b, with a reference for each route that there is now. In place: see wire.Header.Decode.
+func (tp *topicPub) fill(b *block, payload []byte, m *message) {
+	m.b, m.spare, m.payload = b, int32(len(*tp.routes.Load())), nil
+	b.fill(payload, 1+m.spare)
 }
 
 // Close ends the publishing: what was sent is still delivered; kept history is gone.

@@ -228,12 +228,13 @@ func (r *inRoute) resolve(rec *shmio.Record, m *received) error {
 			return fmt.Errorf("%w: command %d on a data route", wire.ErrBadWord, rec.Word.Cmd())
 		}
 		in := &rec.Inline
-		*m = received{topicID: in.Topic, kind: in.Kind, payload: rec.Payload, seq: r.seq(in.Seq), stamp: uint64(in.Stamp), corr: in.Corr}
+		m.topicID, m.kind, m.payload, m.seq, m.stamp, m.corr, m.block = in.Topic, in.Kind, rec.Payload, r.seq(in.Seq), uint64(in.Stamp), in.Corr, false
 		return nil
 	}
-	blk, err := r.peer.space.Block(rec.Word)
+	var blk shmio.Block
+	err := r.peer.space.Block(rec.Word, &blk)
 	if err != nil {
-		blk, err = r.await(rec.Word, err)
+		err = r.await(rec.Word, &blk, err)
 	}
 	if err != nil {
 		r.r.Return(rec.Seq)
@@ -243,21 +244,22 @@ func (r *inRoute) resolve(rec *shmio.Record, m *received) error {
 	if h.Seq-r.seqHi.Load() >= 1<<20 {
 		r.seqHi.Store(h.Seq)
 	}
-	*m = received{topicID: h.Topic, kind: h.Kind, payload: blk.Payload, seq: h.Seq, stamp: h.Stamp, corr: h.ID, block: true}
+	m.topicID, m.kind, m.payload, m.seq, m.stamp, m.corr, m.block = h.Topic, h.Kind, blk.Payload, h.Seq, h.Stamp, h.ID, true
 	return nil
 }
 
 // await handles a block in a segment that we haven't heard of: the news is on the socket, ahead of us.
-func (r *inRoute) await(w wire.Word, err error) (shmio.Block, error) {
-	var blk shmio.Block
+func (r *inRoute) await(w wire.Word, into *shmio.Block, err error) error {
 	if !isUnknownSegment(err) {
-		return blk, err
+		return err
 	}
+	var blk shmio.Block // not into, which would have to live on the heap for every message
 	err = r.n.awaitSocket(func() bool {
-		blk, err = r.peer.space.Block(w)
+		err = r.peer.space.Block(w, &blk)
 		return !isUnknownSegment(err)
 	}, err)
-	return blk, err
+	*into = blk
+	return err
 }
 
 // giveBack ends the use of blocks.

@@ -12,8 +12,24 @@ import (
 // message is what is sent: a block, or bytes that fit inline.
 type message struct {
 	b       *block
+	spare   int32 // references to b that routes take for their own, counted beforehand: one operation for all of them
 	in      wire.Inline
 	payload []byte
+}
+
+// release gives back the caller's reference to a block, and those that no route has taken.
+func (m *message) release() {
+	if m.b != nil {
+		m.b.unref(1 + m.spare)
+	}
+}
+
+// sent is release after a publisher's send; a topic that keeps messages keeps the block.
+func (m *message) sent(tp *topicPub) {
+	if m.b != nil && tp.keeps.Load() {
+		tp.keep(m.b)
+	}
+	m.release()
 }
 
 // push tries once. The caller holds a reference to m.b; a successful push takes one more.
@@ -39,9 +55,8 @@ func (o *outRoute) pushBatch(b *batch, at int) (done int, err error) {
 				break
 			}
 		}
-		m := b.message(at + done)
 		var out shmio.Outcome
-		if out, err = o.stage(&m, false); err != nil || out == shmio.Full {
+		if out, err = o.stage(b.message(at+done), false); err != nil || out == shmio.Full {
 			break
 		}
 		done++
@@ -67,9 +82,13 @@ func (o *outRoute) stage(m *message, arm bool) (shmio.Outcome, error) {
 		o.lookAt = min(o.lookAt, o.w.Out()+reclaimEvery) // others take back, too
 		var out shmio.Outcome
 		if m.b != nil {
-			m.b.refs.Add(1)
+			if m.spare > 0 {
+				m.spare--
+			} else {
+				m.b.refs.Add(1)
+			}
 			if out = o.w.Push(m.b.word(), uint64(m.b.size), m.b); out != shmio.Sent {
-				m.b.refs.Add(-1) // the caller's reference keeps it above zero
+				m.spare++
 			}
 		} else {
 			out = o.w.PushInline(m.in, m.payload)

@@ -68,12 +68,6 @@ func (q *sendQueue) send(m message, done func(error)) {
 	q.mu.Unlock()
 }
 
-func (m *message) release() {
-	if m.b != nil {
-		m.b.unref()
-	}
-}
-
 func call(done func(error), err error) {
 	if done != nil {
 		done(err)

@@ -278,11 +278,9 @@ func (n *Node) dataMessage(ctx context.Context, payload []byte, inline int, sock
 	if err != nil {
 		return message{}, fmt.Errorf("a block for %d bytes: %w", len(payload), err)
 	}
-	b.refs.Store(1)
-	b.size = len(payload)
-	copy(b.mem[wire.HeaderSize:], payload)
+	b.fill(payload, 1)
 	h.Size, h.Stamp, h.Publisher, h.Socket = uint32(len(payload)), now, n.publisherID(), uint8(socket)
-	b.putHeader(h)
+	b.putHeader(&h)
 	return message{b: b}, nil
 }
 

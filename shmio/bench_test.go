@@ -18,8 +18,9 @@ func BenchmarkSpaceBlock(b *testing.B) {
 			last := segments - 1
 			w := word(b, last*8192+256, uint16(last))
 			b.ReportAllocs()
+			var blk Block
 			for b.Loop() {
-				if _, err := sp.Block(w); err != nil {
+				if err := sp.Block(w, &blk); err != nil {
 					b.Fatal(err)
 				}
 			}

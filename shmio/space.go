@@ -85,12 +85,13 @@ func (sp *Space) Segments() []*Segment {
 	return segs
 }
 
-// Block resolves a message word: the segment, the header (loaded once, checked), the payload. It allocates nothing. The
-// payload is the sender's to change, and is valid until its segment is closed. Errors: ErrUnknownSegment, ErrBadBlock.
-func (sp *Space) Block(w wire.Word) (Block, error) {
+// Block resolves a message word into b: the segment, the header (loaded once, checked), the payload. It allocates nothing.
+// The payload is the sender's to change, and is valid until its segment is closed. Errors: ErrUnknownSegment,
+// ErrBadBlock; b is not to be used then.
+func (sp *Space) Block(w wire.Word, b *Block) error {
 	place, generation, err := w.Message()
 	if err != nil {
-		return Block{}, fmt.Errorf("%w: %w", ErrBadBlock, err)
+		return fmt.Errorf("%w: %w", ErrBadBlock, err)
 	}
 	list := *sp.list.Load()
 	for i := range list {
@@ -102,22 +103,21 @@ func (sp *Space) Block(w wire.Word) (Block, error) {
 		off := at * placeUnit
 		size := e.seg.spec.Size
 		if off < FirstBlock || off+wire.HeaderSize > size {
-			return Block{}, badBlock(w, "it lies in a segment's header or at its end")
+			return badBlock(w, "it lies in a segment's header or at its end")
 		}
 		mem := e.seg.mem
-		var head [wire.HeaderSize]byte // the owner may go on writing: what is checked must be what is used
-		copy(head[:], mem[off:])
-		h, err := wire.DecodeHeader(head[:])
-		if err != nil {
-			return Block{}, fmt.Errorf("%w: %#x: %w", ErrBadBlock, uint64(w), err)
+		if err := b.Header.Decode(mem[off:]); err != nil {
+			return fmt.Errorf("%w: %#x: %w", ErrBadBlock, uint64(w), err)
 		}
 		from := off + wire.HeaderSize
-		if uint64(h.Size) > size-from {
-			return Block{}, badBlock(w, "its payload goes beyond its segment")
+		length := uint64(b.Header.Size)
+		if length > size-from {
+			return badBlock(w, "its payload goes beyond its segment")
 		}
-		return Block{Header: h, Payload: mem[from : from+uint64(h.Size) : from+uint64(h.Size)]}, nil
+		b.Payload = mem[from : from+length : from+length]
+		return nil
 	}
-	return Block{}, unknownSegment(w)
+	return unknownSegment(w)
 }
 
 // badBlock and unknownSegment are kept out of the hot function.

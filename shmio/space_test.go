@@ -53,7 +53,8 @@ func TestSpaceResolves(t *testing.T) {
 	}{
 		{256, 5, "first"}, {places - 8, 5, "first"}, {places + 256, 6, "second"},
 	} {
-		got, err := sp.Block(word(t, c.place, c.generation))
+		var got Block
+		err := sp.Block(word(t, c.place, c.generation), &got)
 		noErr(t, err)
 		if string(got.Payload) != c.want || cap(got.Payload) != len(c.want) || got.Header.Seq != 9 || got.Header.Topic != 7 {
 			t.Errorf("place %d: %q (capacity %d), %+v", c.place, got.Payload, cap(got.Payload), got.Header)
@@ -75,7 +76,7 @@ func TestSpaceResolves(t *testing.T) {
 		{"misaligned", wire.Word(257<<4 | 5<<35), ErrBadBlock},
 		{"place 0", wire.Word(5 << 35), ErrBadBlock},
 	} {
-		if _, err := sp.Block(c.w); !errors.Is(err, c.want) {
+		if err := sp.Block(c.w, new(Block)); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", c.name, err, c.want)
 		}
 	}
@@ -85,7 +86,7 @@ func TestSpaceResolves(t *testing.T) {
 	if got := sp.Remove(0, 5); got != a {
 		t.Error("Remove gives something else")
 	}
-	if _, err := sp.Block(word(t, 256, 5)); !errors.Is(err, ErrUnknownSegment) {
+	if err := sp.Block(word(t, 256, 5), new(Block)); !errors.Is(err, ErrUnknownSegment) {
 		t.Errorf("after Remove: %v", err)
 	}
 	if s := sp.Segments(); len(s) != 1 || s[0] != b {
@@ -111,7 +112,8 @@ func TestSpaceHostileSizes(t *testing.T) {
 		{1<<17 - 64, 0, true}, {1<<17 - 64, 1, false},
 	} {
 		set(c.off, c.size)
-		b, err := sp.Block(word(t, uint32(c.off/16), 0))
+		var b Block
+		err := sp.Block(word(t, uint32(c.off/16), 0), &b)
 		if (err == nil) != c.ok || err == nil && len(b.Payload) != int(c.size) || err != nil && !errors.Is(err, ErrBadBlock) {
 			t.Errorf("size %d at %d: %d bytes, %v", c.size, c.off, len(b.Payload), err)
 		}
@@ -147,7 +149,8 @@ func TestSpaceConcurrent(t *testing.T) {
 	for range 3 {
 		wg.Go(func() {
 			for !stop.Load() {
-				if b, err := sp.Block(w); err != nil || !bytes.Equal(b.Payload, []byte("steady")) {
+				var b Block
+				if err := sp.Block(w, &b); err != nil || !bytes.Equal(b.Payload, []byte("steady")) {
 					t.Error(b, err)
 					return
 				}
@@ -174,7 +177,8 @@ func FuzzSpaceBlock(f *testing.F) {
 		copy(m, head)
 		sp := NewSpace()
 		noErr(t, sp.Add(s))
-		b, err := sp.Block(wire.Word(w))
+		var b Block
+		err := sp.Block(wire.Word(w), &b)
 		if err == nil && (uint32(len(b.Payload)) != b.Header.Size || b.Header.Tag != wire.BlockTag || len(b.Payload) > len(m)-64) {
 			t.Fatalf("%+v", b.Header)
 		}

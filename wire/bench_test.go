@@ -50,7 +50,7 @@ var dataPath = []struct {
 		b, h := make([]byte, HeaderSize), header()
 		return func(s *sinks) {
 			if h.Put(b) == nil {
-				s.header, _ = DecodeHeader(b)
+				_ = s.header.Decode(b)
 			}
 		}
 	}},

@@ -122,8 +122,8 @@ func FuzzHeader(f *testing.F) {
 	f.Add(b[:63])
 	f.Add(make([]byte, HeaderSize))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		h, err := DecodeHeader(b)
-		if err != nil {
+		var h Header
+		if err := h.Decode(b); err != nil {
 			if !errors.Is(err, ErrBadHeader) {
 				t.Error(err)
 			}

@@ -12,19 +12,19 @@ const (
 	blockAlign = 64
 )
 
-// Header is what a block begins with.
+// Header is what a block begins with. Put has the order there; here Trace stands where its words are aligned.
 type Header struct {
 	Tag       uint32 // BlockTag
 	Size      uint32 // bytes of payload
 	ID        uint64 // message id; requests, replies: the correlation id
 	Stamp     uint64 // ns of CLOCK_MONOTONIC_COARSE
 	Seq       uint64 // the publisher's, from 1
+	Trace     [24]byte
 	Topic     uint32
 	Publisher uint16 // proc index
 	Kind      Kind   // 4 bits
 	Socket    uint8  // 4 bits
 	Flags     uint8  // bit 0: Trace is valid; 1–7 the W3C trace flags
-	Trace     [24]byte
 }
 
 // loadWord and storeWord move 8 bytes as they lie in memory.
@@ -51,28 +51,43 @@ func (h *Header) Put(b []byte) error {
 	e.PutUint16(b[36:], h.Publisher)
 	b[38] = uint8(h.Kind) | h.Socket<<4
 	b[39] = h.Flags
-	copy(b[40:], h.Trace[:])
+	for i := 0; i < len(h.Trace); i += 8 {
+		e.PutUint64(b[40+i:], e.Uint64(h.Trace[i:]))
+	}
 	return nil
 }
 
-// DecodeHeader reads the header at the start of b once, and checks its tag and kind (ErrBadHeader). Whether Size fits is
-// for the caller, who knows the block.
-func DecodeHeader(b []byte) (Header, error) {
+// Decode reads into h the header at the start of b, once, and checks its tag and kind; ErrBadHeader leaves h zero.
+// Whether Size fits is for the caller, who knows the block.
+//
+// Field by field, here and in Put: a struct that is written in parts and then copied whole is loaded from stores that the
+// processor can't forward, which costs more than all the rest.
+func (h *Header) Decode(b []byte) error {
 	if len(b) < HeaderSize {
-		return Header{}, fmt.Errorf("%w: %d bytes", ErrBadHeader, len(b))
+		return h.bad(fmt.Errorf("%w: %d bytes", ErrBadHeader, len(b)))
 	}
-	b = b[:HeaderSize]
+	own := [HeaderSize]byte(b) // the owner may go on writing: what is checked must be what is used
 	e := binary.NativeEndian
-	kind := b[38]
-	h := Header{Tag: e.Uint32(b[0:]), Size: e.Uint32(b[4:]), ID: e.Uint64(b[8:]), Stamp: e.Uint64(b[16:]), Seq: e.Uint64(b[24:]),
-		Topic: e.Uint32(b[32:]), Publisher: e.Uint16(b[36:]), Kind: Kind(kind & 15), Socket: kind >> 4, Flags: b[39]}
-	copy(h.Trace[:], b[40:])
-	if h.Tag != BlockTag || h.Kind > KindControl {
-		return Header{}, badHeader(h)
+	h.Tag = e.Uint32(own[0:])
+	h.Size = e.Uint32(own[4:])
+	h.ID = e.Uint64(own[8:])
+	h.Stamp = e.Uint64(own[16:])
+	h.Seq = e.Uint64(own[24:])
+	h.Topic = e.Uint32(own[32:])
+	h.Publisher = e.Uint16(own[36:])
+	h.Kind = Kind(own[38] & 15)
+	h.Socket = own[38] >> 4
+	h.Flags = own[39]
+	for i := 0; i < len(h.Trace); i += 8 {
+		e.PutUint64(h.Trace[i:], e.Uint64(own[40+i:]))
 	}
-	return h, nil
+	if h.Tag != BlockTag || h.Kind > KindControl {
+		return h.bad(fmt.Errorf("%w: tag %#x, kind %d", ErrBadHeader, h.Tag, h.Kind))
+	}
+	return nil
 }
 
-func badHeader(h Header) error {
-	return fmt.Errorf("%w: tag %#x, kind %d", ErrBadHeader, h.Tag, h.Kind)
+func (h *Header) bad(why error) error {
+	*h = Header{}
+	return why
 }

@@ -46,9 +46,15 @@ func TestHeaderOffsets(t *testing.T) {
 	if !bytes.Equal(b[64:], bytes.Repeat([]byte{0xee}, 16)) {
 		t.Error("wrote into the payload")
 	}
-	if got, err := DecodeHeader(b); err != nil || got != h {
+	if got, err := decodeHeader(b); err != nil || got != h {
 		t.Errorf("decoded %+v, %v; want %+v", got, err, h)
 	}
+}
+
+func decodeHeader(b []byte) (Header, error) {
+	h := header() // what was there before doesn't matter
+	err := h.Decode(b)
+	return h, err
 }
 
 func TestHeaderRefuses(t *testing.T) {
@@ -58,7 +64,7 @@ func TestHeaderRefuses(t *testing.T) {
 		if err := good.Put(buf[:n]); !errors.Is(err, ErrBadHeader) {
 			t.Errorf("put into %d bytes: %v", n, err)
 		}
-		if _, err := DecodeHeader(buf[:n]); !errors.Is(err, ErrBadHeader) {
+		if _, err := decodeHeader(buf[:n]); !errors.Is(err, ErrBadHeader) {
 			t.Errorf("decode %d bytes: %v", n, err)
 		}
 	}
@@ -76,7 +82,7 @@ func TestHeaderRefuses(t *testing.T) {
 		if err := h.Put(buf); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := DecodeHeader(buf); !errors.Is(err, ErrBadHeader) || got != (Header{}) {
+		if got, err := decodeHeader(buf); !errors.Is(err, ErrBadHeader) || got != (Header{}) {
 			t.Errorf("decode %+v: %+v, %v", h, got, err)
 		}
 	}
@@ -91,7 +97,7 @@ func TestHeaderTakesAllThatFits(t *testing.T) {
 			if err := h.Put(buf[:]); err != nil {
 				t.Fatal(err)
 			}
-			if got, err := DecodeHeader(buf[:]); err != nil || got != h || buf[38] != byte(kind)|socket<<4 {
+			if got, err := decodeHeader(buf[:]); err != nil || got != h || buf[38] != byte(kind)|socket<<4 {
 				t.Errorf("kind %d, socket %d: byte %#x, %+v, %v", kind, socket, buf[38], got, err)
 			}
 		}

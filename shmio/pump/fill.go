@@ -72,8 +72,8 @@ func (d *drain) take(b *Batch) error {
 		}
 		b.addFrame(d.queue, rec.Word, rec.Payload)
 	case rec.IsBlock():
-		blk, err := d.cfg.Space.Block(rec.Word)
-		if err != nil {
+		var blk shmio.Block
+		if err := d.cfg.Space.Block(rec.Word, &blk); err != nil {
 			return err
 		}
 		if blk.Header.Kind != wire.KindControl {
