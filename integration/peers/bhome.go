@@ -124,8 +124,10 @@ func (k *bhomeConn) recv(read func([]byte)) error {
 	return m.Release()
 }
 
-func (k *bhomeConn) close() error {
+func (k *bhomeConn) close() error { return closeNode(k.n) }
+
+func closeNode(n *node.Node) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	return k.n.Close(ctx)
+	return n.Close(ctx)
 }

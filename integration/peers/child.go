@@ -48,9 +48,17 @@ func child(ctx context.Context, role string) error {
 			return k.broker(ctx, c, ready)
 		case "server":
 			var sum uint64
+			if k.serves != nil {
+				return k.serves(c).serve(ctx, ready, func(b []byte) bool { touch(b); return true })
+			}
 			return k.make(c).serve(ctx, ready, func(b []byte) bool { sum += touch(b); return b[0] != kindSink })
 		}
-		r, err := measure(ctx, c, k.make(c))
+		var r result
+		if k.serves != nil {
+			r, err = measureRequests(ctx, c, k.serves(c))
+		} else {
+			r, err = measure(ctx, c, k.make(c))
+		}
 		if err != nil {
 			return err
 		}
@@ -76,6 +84,30 @@ func measure(ctx context.Context, c config, t transport) (r result, err error) {
 		return k.recv(read)
 	}
 	each := time.Duration(c.EachNs)
+	if r, err = roundTrips(each, trip); err != nil {
+		return r, err
+	}
+	payload[0] = kindSink
+	begin := time.Now()
+	n := 0
+	for time.Since(begin) < each {
+		for range max(1, min(256, 1<<22/c.Size)) {
+			if err := k.send(payload); err != nil {
+				return r, err
+			}
+			n++
+		}
+	}
+	payload[0] = kindLast
+	if err := trip(); err != nil {
+		return r, err
+	}
+	r.Rate = float64(n+1) / time.Since(begin).Seconds()
+	return r, nil
+}
+
+// roundTrips does trip again and again for as long as each, after a tenth of that for warming up.
+func roundTrips(each time.Duration, trip func() error) (r result, err error) {
 	for end := time.Now().Add(each / 10); time.Now().Before(end); {
 		if err := trip(); err != nil {
 			return r, err
@@ -95,21 +127,5 @@ func measure(ctx context.Context, c config, t transport) (r result, err error) {
 	r.P50, r.P99, r.P999, r.Trips = at(0.5), at(0.99), at(0.999), len(ns)
 	ns = nil
 	runtime.GC()
-	payload[0] = kindSink
-	begin := time.Now()
-	n := 0
-	for time.Since(begin) < each {
-		for range max(1, min(256, 1<<22/c.Size)) {
-			if err := k.send(payload); err != nil {
-				return r, err
-			}
-			n++
-		}
-	}
-	payload[0] = kindLast
-	if err := trip(); err != nil {
-		return r, err
-	}
-	r.Rate = float64(n+1) / time.Since(begin).Seconds()
 	return r, nil
 }

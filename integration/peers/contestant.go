@@ -10,6 +10,7 @@ type contestant struct {
 	name   string // as in tables
 	wait   string // bhome: adaptive, park, spin
 	make   func(c config) transport
+	serves func(c config) service                                             // requests and replies instead of messages
 	broker func(ctx context.Context, c config, ready func(addr string)) error // a third process; nil: none
 	extern string                                                             // a program of install.sh's instead of make
 	daemon bool                                                               // it is its own broker, too
@@ -73,6 +74,11 @@ func contestants() []contestant {
 		{name: "zeromq", extern: "zeromq", what: "PAIR sockets over ipc:// (libzmq, C++)"},
 		{name: "iceoryx spin", extern: "iceoryx", daemon: true, spins: true, what: "iceoryx 2 untyped pub-sub through RouDi, takers spin (C++)"},
 		{name: "iceoryx wait", extern: "iceoryx-wait", daemon: true, what: "the same, takers wait in a WaitSet (C++)"},
+		{name: "bhome request spin", wait: "spin", serves: newBhomeService, broker: bhomed, what: "requests to a service, all spin"},
+		{name: "bhome request", wait: "adaptive", serves: newBhomeService, broker: bhomed, what: "the same, the default wait strategy"},
+		{name: "bhome request park", wait: "park", serves: newBhomeService, broker: bhomed, what: "the same, all sleep at once"},
+		{name: "grpc unary", serves: newGRPCUnary, what: "unary gRPC calls over a Unix socket (Go)"},
+		{name: "nats request", serves: newNATSService, broker: natsServer, what: "NATS requests through a server on loopback (Go)"},
 		{name: "boost", extern: "boost", what: "boost::interprocess message_queue, blocking (C++)"},
 	}
 }

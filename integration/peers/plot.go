@@ -20,7 +20,8 @@ func (p plan) plot(r results, title string, value func(figure) float64) []byte {
 	const w, h, left, top, right, bottom = 760, 420, 70, 40, 150, 50
 	lowX, highX := math.Log10(float64(p.sizes[0])), math.Log10(float64(p.sizes[len(p.sizes)-1]))
 	lowY, highY := math.Inf(1), math.Inf(-1)
-	for _, k := range p.who {
+	who := messengers(p.who)
+	for _, k := range who {
 		for _, s := range p.sizes {
 			if f := r.figures[k.name][s]; f.Note == "" && value(f) > 0 {
 				lowY, highY = min(lowY, math.Floor(math.Log10(value(f)))), max(highY, math.Ceil(math.Log10(value(f))))
@@ -48,7 +49,7 @@ func (p plan) plot(r results, title string, value func(figure) float64) []byte {
 		fmt.Fprintf(&b, `<line x1="%.1f" y1="%d" x2="%.1f" y2="%d" stroke="#eee"/><text x="%.1f" y="%d" text-anchor="middle">%s</text>`+"\n",
 			x(s), top, x(s), h-bottom, x(s), h-bottom+18, bytesOf(s))
 	}
-	for i, k := range p.who {
+	for i, k := range who {
 		colour := colours[i%len(colours)]
 		var points bytes.Buffer
 		for _, s := range p.sizes {

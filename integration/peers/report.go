@@ -43,26 +43,42 @@ Machine: %s; %d CPUs; %s; %s. Placement probe (bhome's own spinning 64 B round t
 	for _, k := range p.who {
 		fmt.Fprintf(&b, "| %s | %s |\n", k.name, k.what)
 	}
-	p.table(&b, r, "Round trip, µs: p50 / p99 / p99.9", func(f figure) string {
+	trip := func(f figure) string {
 		return fmt.Sprintf("%s / %s / %s", micros(f.P50), micros(f.P99), micros(f.P999))
-	})
+	}
+	all := messengers(p.who)
+	p.table(&b, r, "Round trip, µs: p50 / p99 / p99.9", all, p.sizes, trip)
 	b.WriteString("\n![round trip](benchmarks-latency.svg)\n")
-	p.table(&b, r, "One way, messages/s (MB/s)", nil)
+	p.table(&b, r, "One way, messages/s (MB/s)", all, p.sizes, nil)
 	b.WriteString("\n![one way](benchmarks-rate.svg)\n")
-	p.table(&b, r, "CPU, cores", func(f figure) string { return fmt.Sprintf("%.2f", f.CPU) })
+	cores := func(f figure) string { return fmt.Sprintf("%.2f", f.CPU) }
+	p.table(&b, r, "CPU, cores", all, p.sizes, cores)
+	services := slices.DeleteFunc(slices.Clone(p.who), func(k contestant) bool { return k.serves == nil })
+	sizes := slices.DeleteFunc(slices.Clone(p.sizes), func(n int) bool { return n > largestRequest })
+	p.table(&b, r, "Request and reply, µs: p50 / p99 / p99.9", services, sizes, trip)
+	p.table(&b, r, fmt.Sprintf("Requests answered, %d goroutines of one client asking, per second", askers), services, sizes, func(f figure) string { return count(f.Rate) })
+	p.table(&b, r, "CPU of requests, cores", services, sizes, cores)
 	p.losses(&b, r)
 	return b.Bytes()
 }
 
-func (p plan) table(b *bytes.Buffer, r results, title string, cell func(figure) string) {
+// messengers are those who don't ask.
+func messengers(who []contestant) []contestant {
+	return slices.DeleteFunc(slices.Clone(who), func(k contestant) bool { return k.serves != nil })
+}
+
+func (p plan) table(b *bytes.Buffer, r results, title string, who []contestant, sizes []int, cell func(figure) string) {
+	if len(who) == 0 {
+		return
+	}
 	fmt.Fprintf(b, "\n## %s\n\n|", title)
-	for _, s := range p.sizes {
+	for _, s := range sizes {
 		fmt.Fprintf(b, " | %s", bytesOf(s))
 	}
-	b.WriteString(" |\n| ---" + strings.Repeat(" | ---:", len(p.sizes)) + " |\n")
-	for _, k := range p.who {
+	b.WriteString(" |\n| ---" + strings.Repeat(" | ---:", len(sizes)) + " |\n")
+	for _, k := range who {
 		fmt.Fprintf(b, "| %s", k.name)
-		for _, s := range p.sizes {
+		for _, s := range sizes {
 			f := r.figures[k.name][s]
 			switch {
 			case f.Note != "":
@@ -85,11 +101,15 @@ func (p plan) losses(b *bytes.Buffer, r results) {
 		at := func(name string) figure { return r.figures[name][s] }
 		for _, k := range p.who {
 			f := at(k.name)
-			if k.wait != "" || f.Note != "" {
+			if k.wait != "" || f.Note != "" || f.P50 == 0 {
 				continue
 			}
 			own, rate := at("bhome park"), max(at("bhome park").Rate, at("bhome adaptive").Rate)
 			how := "parked"
+			if k.serves != nil {
+				own, rate = at("bhome request park"), max(at("bhome request park").Rate, at("bhome request").Rate)
+				how = "requests parked"
+			}
 			if k.spins {
 				own, how = at("bhome spin"), "spinning"
 				rate = own.Rate
