@@ -138,6 +138,10 @@ func TestRouteSpec(t *testing.T) {
 			t.Errorf("%+v: sizes %d %d, inline %d; want %d %d, %d", c.spec, w, r, i, c.writer, c.reader, c.inline)
 		}
 	}
+	usual := RouteSpec{ID: 1, Slots: 1024, Depth: 64, Out: 128} // a subscription's by default
+	if size := usual.WriterSize() + usual.ReaderSize(); size >= 16<<10 {
+		t.Errorf("a route of depth 64 takes %d bytes", size)
+	}
 	good := RouteSpec{ID: 1, Slots: 8, Depth: 8, Out: 1}
 	for name, bad := range map[string]func(*RouteSpec){
 		"id":         func(s *RouteSpec) { s.ID = 0 },

@@ -88,3 +88,16 @@ func TestBlockSize(t *testing.T) {
 		}
 	}
 }
+
+// From 1 KiB on what is neither header nor payload takes less than 12 % of a block, however unlucky the size.
+func TestBlocksWasteLittle(t *testing.T) {
+	for class := 1; class < AllocClasses; class++ {
+		size := uint64(allocSizes[class-1]) + 1 // the smallest that needs this class
+		if size < 1<<10 {
+			continue
+		}
+		if block := BlockSize(uint8(class)); (block-HeaderSize-size)*100 >= 12*block {
+			t.Errorf("%d bytes take a block of %d", size, block)
+		}
+	}
+}
