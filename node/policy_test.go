@@ -110,6 +110,9 @@ func TestBlockWaitsAsLongAsThePublisherConsents(t *testing.T) {
 	if st := n.Stats(); st.Dropped != 1 {
 		t.Fatalf("%d dropped, want 1", st.Dropped)
 	}
+	if st := sub.Stats(); st.Dropped != 1 {
+		t.Fatalf("the subscriber sees %d dropped, want 1", st.Dropped)
+	}
 	// A context that ends is ErrFull; the others have the message.
 	ctx, cancel := context.WithCancelCause(b.ctx)
 	cancel(errors.New("enough"))
@@ -137,6 +140,36 @@ func TestBlockWaitsAsLongAsThePublisherConsents(t *testing.T) {
 			t.Fatalf("the fast one got %d, want %d", number(m), want)
 		}
 		m.Release()
+	}
+}
+
+// Two topics share a route to a subscriber that is full: the one that may wait for an hour doesn't have the other wait for
+// longer than it consents to.
+func TestConsentIsEachTopicsOwn(t *testing.T) {
+	b := newBus(t)
+	n := b.attach("pub")
+	patient := b.publisher(n, "a", node.AllowBlock(time.Hour))
+	hasty := b.publisher(n, "b", node.AllowBlock(time.Millisecond))
+	sub := b.subscribe(b.attach("sub"), ">", node.Depth(1), node.OnFull(node.Block))
+	if err := patient.Publish(b.ctx, numbered(500, 0)); err != nil {
+		t.Fatal(err)
+	}
+	ctx, enough := context.WithCancel(b.ctx)
+	done := make(chan error, 1)
+	go func() { done <- patient.Publish(ctx, numbered(500, 1)) }()
+	for range 20 { // whether the other waits already or not
+		if err := hasty.Publish(b.ctx, numbered(500, 2)); !errors.Is(err, node.ErrFull) || b.ctx.Err() != nil {
+			t.Fatalf("got %v, want ErrFull", err)
+		}
+	}
+	enough()
+	if err := <-done; !errors.Is(err, node.ErrFull) {
+		t.Fatalf("the patient one: %v", err)
+	}
+	m := b.receive(sub)
+	m.Release()
+	if st := sub.Stats(); st.Dropped != 21 {
+		t.Errorf("%d are counted as dropped, want 21", st.Dropped)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
@@ -41,7 +40,6 @@ type outRoute struct {
 	ended chan struct{} // nothing more can be pushed
 
 	pending *sendQueue
-	dropped atomic.Uint64 // by us, for want of consent or time to wait
 }
 
 // onRouteOpen makes our end of a route.
@@ -220,7 +218,13 @@ func (o *outRoute) closeBell() {
 }
 
 // countDrop counts a message that this route did not get.
-func (o *outRoute) countDrop() { o.dropped.Add(1) }
+func (o *outRoute) countDrop() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.freed {
+		o.w.CountDrop()
+	}
+}
 
 // end stops sending. If the peer is gone all that is out comes back at once; else it does as it is returned.
 func (o *outRoute) end(peerGone bool) {

@@ -135,12 +135,24 @@ func (o *outRoute) wait(ctx context.Context, m *message, limit time.Duration) er
 	select {
 	case o.gate <- struct{}{}:
 		defer func() { <-o.gate }()
-	default:
+	default: // another topic's sender is waiting here, and may have longer
+		began := time.Now()
+		var expired <-chan time.Time
+		if limit > 0 {
+			t := time.NewTimer(limit)
+			defer t.Stop()
+			expired = t.C
+		}
 		select {
 		case o.gate <- struct{}{}:
 			defer func() { <-o.gate }()
 		case <-ctx.Done():
 			return context.Cause(ctx)
+		case <-expired:
+			return errConsent
+		}
+		if limit > 0 {
+			limit = max(limit-time.Since(began), 1)
 		}
 	}
 	var expired <-chan time.Time

@@ -49,7 +49,6 @@ func (n *Node) Stats() Stats {
 			st.Dropped += o.w.Dropped()
 		}
 		o.mu.Unlock()
-		st.Dropped += o.dropped.Load()
 		st.RoutesOut++
 	}
 	st.Received = c.pastReceived.Load()

@@ -142,6 +142,12 @@ func (w *Writer) Out() int { return w.out.n }
 // OutBytes is how many payload bytes the unreturned blocks hold.
 func (w *Writer) OutBytes() uint64 { return w.out.bytes }
 
+// CountDrop counts a message that was not pushed because nobody waited for room, so that the reader sees it.
+func (w *Writer) CountDrop() {
+	w.dropped++
+	w.saveStats()
+}
+
 // Dropped is how many messages the policy dropped at this end.
 func (w *Writer) Dropped() uint64 { return w.dropped }
 
