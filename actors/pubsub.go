@@ -216,6 +216,13 @@ func (p *pubSub) share(pub *publisher, s *subscription) (quota uint64, ok bool) 
 // connect opens a route, or adds topics to the one there is.
 func (p *pubSub) connect(c actor.Context, pub *publisher, s *subscription, quota uint64, topics []string, id uint64, op *routeOp) {
 	var added []*bhomev1.TopicID
+	if pub.routes[s.key] == nil {
+		// A route that outlived the center, of which the subscriber hasn't heard: it has reported what it had before it
+		// subscribed. A second one beside it would double what is published.
+		for _, h := range p.reports.between(pub.party.id.Session, s.key) {
+			p.lone(c, h)
+		}
+	}
 	r := pub.routes[s.key]
 	fresh := r == nil
 	if fresh {

@@ -37,3 +37,28 @@ func TestReportedTopicsKeepTheirNumbers(t *testing.T) {
 		t.Errorf("routes: %v", h.routes)
 	}
 }
+
+// A publisher may be back, and publish again, before a subscriber that was only half told of the route between them has
+// said all: they get that route and no second one, whichever comes first, or what is published would come twice.
+func TestOneRouteForAPairThatComesBack(t *testing.T) {
+	for _, order := range []string{"advertise, subscribe", "subscribe, advertise"} {
+		t.Run(order, func(t *testing.T) {
+			h := newHub(t)
+			topics := []*bhomev1.TopicID{{Id: 7, Name: "a.x"}}
+			h.reported(h.c, &reportedRoute{id: fakeNode(100).id, route: &bhomev1.ReportedRoute{Route: &bhomev1.RouteOpen{Route: 5, Role: bhomev1.Role_ROLE_WRITER,
+				Kind: bhomev1.RouteKind_ROUTE_KIND_PUBSUB, Slots: 8, Depth: 8, Out: 16, PeerSession: 200, Subscription: 1, Topics: topics}}})
+			if order == "advertise, subscribe" {
+				h.must(100, &bhomev1.Advertise{Topic: "a.x"})
+				h.must(200, sub(1, "a."))
+			} else {
+				h.must(200, sub(1, "a."))
+				h.must(100, &bhomev1.Advertise{Topic: "a.x"})
+			}
+			h.restored(h.c, 200)
+			h.restored(h.c, 100)
+			if len(h.routes) != 1 || h.routes[5] == nil {
+				t.Errorf("routes: %v", h.routes)
+			}
+		})
+	}
+}

@@ -62,7 +62,7 @@ func (p *pubSub) lone(c actor.Context, h *halfReport) {
 	if h.writer != nil {
 		w := h.writer.route.GetRoute()
 		s := p.subs[subKey{w.GetPeerSession(), w.GetSubscription()}]
-		if s != nil && p.routes[w.GetRoute()] == nil && w.GetDepth() == s.msg.GetDepth() && w.GetPolicy() == s.msg.GetOnFull() {
+		if s != nil && p.routes[w.GetRoute()] == nil && s.routes[h.writer.id.Session] == nil && w.GetDepth() == s.msg.GetDepth() && w.GetPolicy() == s.msg.GetOnFull() {
 			open := cloneOpen(w)
 			open.Role, open.PeerSession, open.PeerProc, open.PeerPid = bhomev1.Role_ROLE_READER, h.writer.id.Session, h.writer.id.Name, h.writer.id.PID
 			p.adopt(c, h, s)

@@ -58,6 +58,18 @@ func (p *reports) complete(session uint64) (lone []*halfReport) {
 	return lone
 }
 
+// between takes out the writers' ends of the routes from a session to a subscription of which the other end isn't known.
+func (p *reports) between(writer uint64, reader subKey) (found []*halfReport) {
+	for id, h := range p.halves {
+		if h.writer != nil && h.reader == nil && h.writer.id.Session == writer &&
+			h.writer.route.GetRoute().GetPeerSession() == reader.session && h.writer.route.GetRoute().GetSubscription() == reader.number {
+			delete(p.halves, id)
+			found = append(found, h)
+		}
+	}
+	return found
+}
+
 func (p *reports) sessionGone(session uint64) {
 	delete(p.restored, session)
 	for id, h := range p.halves {

@@ -81,7 +81,8 @@ type Node struct {
 }
 
 // Attach joins the bus: it finds the center, makes this process's segments, and registers the name. ctx bounds the
-// attaching, not the node. Errors: ErrNoDaemon, ErrNameInUse, ErrTableFull, ErrIncompatibleABI, ErrNotAllowed, ErrTooMany.
+// attaching, not the node. Errors: ErrNoDaemon, ErrNameInUse, ErrTableFull, ErrIncompatibleABI, ErrNotAllowed, ErrTooMany,
+// ErrDisconnected (the center went away meanwhile).
 func Attach(ctx context.Context, cfg Config) (*Node, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -243,23 +244,36 @@ func (n *Node) awaitReady(ctx context.Context) (*link, error) {
 	}
 }
 
-// tell has the center know something of this node, until it does; known, under n.mu, is what makes restore tell each
-// further center.
-func (n *Node) tell(ctx context.Context, known *bool, call func(lk *link) error) error {
+// told is what centers know of something that this node publishes, subscribes to or serves.
+type told struct {
+	asked    bool // one was told, and may have opened routes before it answered
+	known    bool // the one that is there knows, and restore tells each further one
+	restored bool // restore told one what no center had answered
+}
+
+// tell has the center know something of this node, until it does; t is under n.mu.
+func (n *Node) tell(ctx context.Context, t *told, call func(lk *link) error) error {
 	for {
 		lk, err := n.awaitReady(ctx)
 		if err != nil {
 			return err
 		}
+		n.mu.Lock()
+		t.asked = true
+		ok := t.restored
+		n.mu.Unlock()
+		if ok {
+			return nil
+		}
 		if err = call(lk); err == nil {
 			n.mu.Lock()
-			*known = *known || n.restored == lk
-			ok := *known
+			t.known = t.known || n.restored == lk
+			ok := t.known
 			n.mu.Unlock()
 			if ok {
 				return nil
 			}
-			continue // the next one has been told of all that was known, and not of this
+			continue // the next one may not have been told of this
 		}
 		if !errors.Is(err, ErrDisconnected) || n.cfg.NoReconnect {
 			return err

@@ -40,7 +40,7 @@ type topicPub struct {
 	chunk   *[batchChunk]message // what is being sent of a batch; made at the first
 
 	users     int         // Publishers; under n.mu
-	known     bool        // to the center; under n.mu
+	told      told        // under n.mu
 	dueRoutes []*outRoute // wait for the history; under n.mu
 	due       atomic.Bool // dueRoutes isn't empty; stored before routes, pairs with send's load after it
 	keeps     atomic.Bool // Keep(n): everything goes in blocks
@@ -85,7 +85,7 @@ func (n *Node) Publisher(ctx context.Context, topic string, opts ...PubOption) (
 	tp := n.topicPub(topic)
 	tp.users++
 	n.mu.Unlock()
-	if err := n.tell(ctx, &tp.known, func(lk *link) error { return tp.advertise(ctx, lk, adv) }); err != nil {
+	if err := n.tell(ctx, &tp.told, func(lk *link) error { return tp.advertise(ctx, lk, adv) }); err != nil {
 		n.dropPub(tp)
 		return nil, fmt.Errorf("publish on %q: %w", topic, err)
 	}

@@ -206,7 +206,7 @@ func (n *Node) restore(ctx context.Context, lk *link) error {
 	n.restored = lk
 	var pubs []*topicPub
 	for _, tp := range n.pubs {
-		if tp.users > 0 && tp.known { // else tell is at it, and waits for us
+		if tp.users > 0 && tp.told.known { // else tell is at it, and waits for us
 			pubs = append(pubs, tp)
 		}
 	}
@@ -215,11 +215,11 @@ func (n *Node) restore(ctx context.Context, lk *link) error {
 	for _, s := range n.sinks {
 		switch s := s.(type) {
 		case *Subscription:
-			if s.known {
+			if s.told.known || s.told.asked && !s.closed.Load() {
 				subs = append(subs, s)
 			}
 		case *Service:
-			if s.known && !s.closed.Load() {
+			if (s.told.known || s.told.asked) && !s.closed.Load() {
 				services = append(services, s)
 			}
 		}
@@ -235,12 +235,12 @@ func (n *Node) restore(ctx context.Context, lk *link) error {
 		}
 	}
 	for _, s := range subs {
-		if err := s.subscribe(ctx, lk); err != nil {
+		if err := n.retell(&s.told, s.subscribe(ctx, lk)); err != nil {
 			return fmt.Errorf("subscribe to %q again: %w", s.Pattern(), err)
 		}
 	}
 	for _, s := range services {
-		if err := s.register(ctx, lk); err != nil {
+		if err := n.retell(&s.told, s.register(ctx, lk)); err != nil {
 			return fmt.Errorf("serve %q again: %w", s.topic, err)
 		}
 	}
@@ -264,6 +264,22 @@ func (n *Node) restore(ctx context.Context, lk *link) error {
 	}
 	if err != nil {
 		return fmt.Errorf("say that all is restored: %w", err)
+	}
+	return nil
+}
+
+// retell judges what a center answered to restore. What no center had answered before it may refuse: then tell asks it, and
+// has the refusal for its caller. The routes that the one before had opened for it live on only if it is told here.
+func (n *Node) retell(t *told, err error) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch {
+	case t.known:
+		return err
+	case err == nil:
+		t.known, t.restored = true, true
+	case errors.Is(err, ErrDisconnected):
+		return err
 	}
 	return nil
 }

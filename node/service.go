@@ -63,7 +63,7 @@ type Service struct {
 	topic   string
 	handler Handler
 	msg     *bhomev1.RegisterRPC
-	known   bool // to the center; under n.mu
+	told    told // under n.mu
 	inbox   *shmio.Inbox
 	slots   slots
 	ctx     context.Context // of the handlers
@@ -108,7 +108,7 @@ func (n *Node) Serve(ctx context.Context, topic string, h Handler, opts ...Serve
 	for range o.workers {
 		s.wg.Go(s.worker)
 	}
-	if err := n.tell(ctx, &s.known, func(lk *link) error { return s.register(ctx, lk) }); err != nil {
+	if err := n.tell(ctx, &s.told, func(lk *link) error { return s.register(ctx, lk) }); err != nil {
 		s.shut()
 		return nil, fmt.Errorf("serve %q: %w", topic, err)
 	}

@@ -66,7 +66,7 @@ func Wait(s WaitStrategy) SubOption { return func(o *subOptions) { o.wait = s } 
 type Subscription struct {
 	n       *Node
 	msg     *bhomev1.Subscribe
-	known   bool // to the center; under n.mu
+	told    told // under n.mu
 	inbox   *shmio.Inbox
 	slots   slots
 	expired atomic.Uint64
@@ -102,7 +102,7 @@ func (n *Node) Subscribe(ctx context.Context, pattern string, opts ...SubOption)
 	if err := n.addSink(s.msg.Subscription, s); err != nil {
 		return nil, fmt.Errorf("subscribe to %q: %w", pattern, err)
 	}
-	if err := n.tell(ctx, &s.known, func(lk *link) error { return s.subscribe(ctx, lk) }); err != nil {
+	if err := n.tell(ctx, &s.told, func(lk *link) error { return s.subscribe(ctx, lk) }); err != nil {
 		s.shut()
 		return nil, fmt.Errorf("subscribe to %q: %w", pattern, err)
 	}
