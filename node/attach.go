@@ -90,7 +90,7 @@ func (n *Node) connect(ctx context.Context) (_ *link, err error) {
 	}
 	bellWrite.Close()
 	if err != nil {
-		return nil, fmt.Errorf("attach: send Hello: %w", err)
+		return nil, fmt.Errorf("attach: send Hello: %w: %w", ErrDisconnected, err)
 	}
 	w, fds, err := readWelcome(conn, n.cfg.Name)
 	if err != nil {
@@ -156,7 +156,7 @@ func readWelcome(conn *shmio.Conn, name string) (*bhomev1.Welcome, []*shmio.FD, 
 	buf := make([]byte, wire.MaxFrame)
 	k, fds, err := conn.Receive(buf)
 	if err != nil {
-		return nil, nil, fmt.Errorf("wait for Welcome: %w", err)
+		return nil, nil, fmt.Errorf("wait for Welcome: %w: %w", ErrDisconnected, err)
 	}
 	fail := func(err error) (*bhomev1.Welcome, []*shmio.FD, error) {
 		for _, fd := range fds {

@@ -135,3 +135,25 @@ func TestNoDaemon(t *testing.T) {
 		}
 	}
 }
+
+// A center that goes while a process attaches is an error that can be tested for, to try again.
+func TestTheCenterGoesWhileAttaching(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "bus.sock")
+	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: path, Net: "unixpacket"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			c.Close()
+		}
+	}()
+	if _, err := node.Attach(t.Context(), node.Config{Name: "n", Socket: path}); !errors.Is(err, node.ErrDisconnected) {
+		t.Errorf("got %v, want ErrDisconnected", err)
+	}
+}
