@@ -5,13 +5,15 @@ STATICCHECK ?= $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME ?= 5s
 DEMOFLAGS ?=
 BENCHFLAGS ?=
+SECONDS ?= 60
+SEED ?= 0
 
 # What runs under the race detector: everything that needs no other process. The integration tests start programs that
 # are built without it.
 RACE = ./wire/... ./shmio/... ./actors/... ./node/... ./cmd/internal/...
 
 .DEFAULT_GOAL := build
-.PHONY: build test fmt vet staticcheck race integration demo bench compare fuzz generate clean help
+.PHONY: build test fmt vet staticcheck race integration demo soak bench compare fuzz generate clean help
 
 build: ## build bin/bhomed and bin/bhctl
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/bhomed ./cmd/bhomed
@@ -37,6 +39,9 @@ integration: build ## all tests, those across real processes included
 
 demo: build ## stream a source tree through a private bus, kill processes on the way, check everything
 	bin/bhctl demo $(DEMOFLAGS)
+
+soak: build ## try to break the bus for SECONDS (60): processes and bhomed are stopped and killed; SEED repeats a schedule
+	bin/bhctl soak --for $(SECONDS)s --seed $(SEED)
 
 bench: build ## measure the bus, a Unix socket and the bare queue side by side
 	bin/bhctl bench suite $(BENCHFLAGS)

@@ -207,7 +207,7 @@ type tail struct {
 	buf []byte
 }
 
-const tailBytes = 8 << 10
+const tailBytes = 64 << 10
 
 func (t *tail) Write(b []byte) (int, error) {
 	t.mu.Lock()

@@ -104,7 +104,7 @@ Columns with a star are a node's own word about itself.`,
 	f.Var(&a.logLevel, "log-level", "trace, debug, info, warn, error or fatal, on standard error")
 	f.BoolVar(&a.noColor, "no-color", os.Getenv("NO_COLOR") != "", "plain output (also NO_COLOR)")
 	root.AddCommand(a.procsCmd(), a.msgsCmd(), a.topicsCmd(), a.pubCmd(), a.subCmd(), a.requestCmd(), a.serveCmd(),
-		a.benchCmd(), a.demoCmd(), a.childCmd(), a.versionCmd())
+		a.benchCmd(), a.demoCmd(), a.soakCmd(), a.childCmd(), a.versionCmd())
 	return root
 }
 

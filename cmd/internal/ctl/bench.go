@@ -15,6 +15,7 @@ import (
 	"github.com/bhome-bus/bhome/cmd/internal/demo"
 	"github.com/bhome-bus/bhome/cmd/internal/exitcode"
 	"github.com/bhome-bus/bhome/cmd/internal/private"
+	"github.com/bhome-bus/bhome/cmd/internal/soak"
 	"github.com/bhome-bus/bhome/cmd/internal/suite"
 	"github.com/bhome-bus/bhome/cmd/internal/units"
 	"github.com/bhome-bus/bhome/node"
@@ -139,6 +140,7 @@ func roles() map[string]child.Role {
 	all := bench.Roles()
 	maps.Copy(all, demo.Roles())
 	maps.Copy(all, suite.Roles())
+	maps.Copy(all, soak.Roles())
 	return all
 }
 

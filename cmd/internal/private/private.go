@@ -1,4 +1,5 @@
-// Package private runs a bus of its own for bench and demo: a bhomed in a temporary folder, gone without a trace after.
+// Package private runs a bus of its own for bench, demo and soak: a bhomed in a temporary folder, gone without a trace
+// after.
 package private
 
 import (
@@ -16,12 +17,14 @@ import (
 	"github.com/bhome-bus/bhome/cmd/internal/child"
 )
 
-// Bus is a running private bus.
+// Bus is a running private bus. Its methods are for one goroutine.
 type Bus struct {
-	Name   string
-	Socket string
-	dir    string
-	daemon *child.Process
+	Name    string
+	Socket  string
+	dir     string
+	program string
+	args    []string
+	daemon  *child.Process
 }
 
 // stopTimeout bounds the daemon's clean end; then it is killed.
@@ -58,23 +61,29 @@ func Start(ctx context.Context, self, name string, args ...string) (bus *Bus, er
 	if err != nil {
 		return nil, fmt.Errorf("private bus: %w", err)
 	}
-	b := &Bus{Name: name, Socket: filepath.Join(dir, "bus.sock"), dir: dir}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, b.Close())
-		}
-	}()
+	b := &Bus{Name: name, Socket: filepath.Join(dir, "bus.sock"), dir: dir, program: program}
+	b.args = append([]string{"--bus", name, "--socket", b.Socket}, args...)
+	if err := b.Run(ctx); err != nil {
+		return nil, errors.Join(err, b.Close())
+	}
+	return b, nil
+}
+
+// Run starts the daemon again on the same socket, after End. It returns once the daemon is ready.
+func (b *Bus) Run(ctx context.Context) error {
 	// The daemon says that it is ready the way it tells systemd.
-	ready, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(dir, "ready"), Net: "unixgram"})
+	path := filepath.Join(b.dir, "ready")
+	ready, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
 	if err != nil {
-		return nil, fmt.Errorf("private bus: %w", err)
+		return fmt.Errorf("private bus: %w", err)
 	}
+	defer os.Remove(path) // for the next one; what a datagram socket leaves is its name
 	defer ready.Close()
-	args = append([]string{"--bus", name, "--socket", b.Socket}, args...)
-	b.daemon, err = child.Spawn("bhomed", program, args, "NOTIFY_SOCKET="+ready.LocalAddr().String())
+	daemon, err := child.Spawn("bhomed", b.program, b.args, "NOTIFY_SOCKET="+ready.LocalAddr().String())
 	if err != nil {
-		return nil, err
+		return err
 	}
+	b.daemon = daemon
 	// Whatever ends the waiting ends the read.
 	bound, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -94,10 +103,10 @@ func Start(ctx context.Context, self, name string, args ...string) (bus *Bus, er
 			if cause := context.Cause(bound); cause != nil {
 				err = cause
 			}
-			return nil, fmt.Errorf("wait for bhomed to be ready: %w", err)
+			return fmt.Errorf("wait for bhomed to be ready: %w", err)
 		}
 		if strings.Contains(string(buf[:n]), "READY=1") {
-			return b, nil
+			return nil
 		}
 	}
 }
@@ -108,6 +117,24 @@ func (b *Bus) PID() int { return b.daemon.PID() }
 // Log is the last that the daemon logged.
 func (b *Bus) Log() string { return b.daemon.Stderr() }
 
+// Dir is the bus's folder, which Close removes: for what belongs to the bus.
+func (b *Bus) Dir() string { return b.dir }
+
+// Signal sends the daemon a signal.
+func (b *Bus) Signal(sig syscall.Signal) { b.daemon.Signal(sig) }
+
+// End ends the daemon: with SIGTERM cleanly, or with SIGKILL, and returns once it has ended. After SIGTERM an end that wasn't
+// clean is an error.
+func (b *Bus) End(sig syscall.Signal) error {
+	b.daemon.Signal(sig)
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	if err := b.daemon.Wait(ctx); err != nil && sig != syscall.SIGKILL {
+		return err
+	}
+	return nil
+}
+
 // Done is closed when the daemon has ended.
 func (b *Bus) Done() <-chan struct{} { return b.daemon.Done() }
 
@@ -115,10 +142,7 @@ func (b *Bus) Done() <-chan struct{} { return b.daemon.Done() }
 func (b *Bus) Close() error {
 	var err error
 	if b.daemon != nil {
-		b.daemon.Signal(syscall.SIGTERM)
-		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
-		err = b.daemon.Wait(ctx)
-		cancel()
+		err = b.End(syscall.SIGTERM)
 	}
 	return errors.Join(err, os.RemoveAll(b.dir))
 }
