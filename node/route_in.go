@@ -295,12 +295,12 @@ func (r *inRoute) drained() {
 	}
 	if empty {
 		r.dropped = r.r.Dropped()
+		r.inbox.Remove(r.r) // who polls it doesn't hold mu, and once it is done the memory may go
 		r.doneAt.Store(time.Now().UnixNano())
 		r.done.Store(true)
 	}
 	r.mu.Unlock()
 	if empty {
-		r.inbox.Remove(r.r)
 		r.sink.routeOver(r)
 		r.n.poke() // the housekeeper frees it once nothing is held
 	}
@@ -323,12 +323,12 @@ func (r *inRoute) abandon() {
 	first := !r.done.Load()
 	if first {
 		r.dropped = r.r.Dropped()
+		r.inbox.Remove(r.r) // see drained
 		r.doneAt.Store(time.Now().UnixNano())
 		r.done.Store(true)
 	}
 	r.mu.Unlock()
 	if first {
-		r.inbox.Remove(r.r)
 		r.refuse()
 	}
 	r.n.poke()
