@@ -383,5 +383,6 @@ func (c *center) onTick(ctx actor.Context) {
 		}
 	}
 	ctx.Send(c.roles.pubsub, &tick{now: now})
+	ctx.Send(c.roles.registry, &tick{now: now})
 	ctx.Send(c.roles.msgs, &tick{now: now, public: c.public, alive: func(s uint64) bool { _, ok := living[s]; return ok }})
 }

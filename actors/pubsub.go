@@ -97,6 +97,9 @@ func (p *pubSub) Receive(c actor.Context) {
 		p.resuming.end(c, &p.router, m.session)
 	case *tick:
 		p.resuming.expire(c, &p.router, m.now)
+		for _, h := range p.reports.orphans() {
+			h.orphan(c)
+		}
 	case *sessionGone:
 		p.gone(c, m.id.Session, m.alive)
 	case *topicRows:

@@ -104,6 +104,10 @@ func (g *registry) Receive(c actor.Context) {
 		g.onNodeState(c, m)
 	case *reportedRoute:
 		g.reported(c, m)
+	case *tick:
+		for _, h := range g.reports.orphans() {
+			h.orphan(c)
+		}
 	case *restored:
 		g.restored(c, m.session)
 	case *sessionGone:

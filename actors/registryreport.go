@@ -13,7 +13,7 @@ func (g *registry) reported(c actor.Context, m *reportedRoute) {
 	switch {
 	case h == nil:
 	case !h.both():
-		h.close(c, loneRoute)
+		g.lone(c, h)
 	case g.routes[m.route.GetRoute().GetRoute()] != nil || !h.agree():
 		h.close(c, endsDisagree)
 	default:
@@ -25,8 +25,37 @@ func (g *registry) reported(c actor.Context, m *reportedRoute) {
 // end; a request that was sent there has had no provider.
 func (g *registry) restored(c actor.Context, session uint64) {
 	for _, h := range g.reports.complete(session) {
-		h.close(c, loneRoute)
+		g.lone(c, h)
 	}
+}
+
+// lone finishes a route that the center before had told only one end of. A provider may have answered over its end of a
+// reply route: its client gets the answers now. Any other route ends.
+func (g *registry) lone(c actor.Context, h *halfReport) {
+	if h.writer != nil && h.writer.route.GetRoute().GetKind() == bhomev1.RouteKind_ROUTE_KIND_REPLY {
+		w := h.writer.route.GetRoute()
+		for _, cl := range g.clients[w.GetPeerSession()] { // any: they are of one process
+			open := cloneOpen(w)
+			open.Role, open.PeerSession, open.PeerProc, open.PeerPid = bhomev1.Role_ROLE_READER, h.writer.id.Session, h.writer.id.Name, h.writer.id.PID
+			g.keep(w, party{h.writer.id, h.writer.id.pidOf}, cl.party)
+			c.Send(cl.party.pid, &openRoute{open: open, peer: h.writer.id.pidOf, lone: true})
+			c.Send(h.writer.id.pidOf, &adoptRoute{open: w, peer: cl.party.pid, lone: true})
+			return
+		}
+	}
+	h.close(c, loneRoute)
+}
+
+// keep records a route that outlived the center.
+func (g *registry) keep(w *bhomev1.RouteOpen, writer, reader party) {
+	route := &svcRoute{id: w.GetRoute(), kind: w.GetKind(), w: writer, r: reader, adopted: true, uses: map[uint64]bool{}}
+	if w.GetKind() == bhomev1.RouteKind_ROUTE_KIND_REPLY {
+		route.pair = [2]uint64{writer.id.Session, reader.id.Session}
+		if g.replies[route.pair] == nil {
+			g.replies[route.pair] = route
+		}
+	}
+	g.record(route)
 }
 
 const loneRoute = "its other end is not there any more"
@@ -38,14 +67,7 @@ func (g *registry) adopt(c actor.Context, h *halfReport) {
 	}
 	// What is in hand is still answered over it; new routes are opened when the service and the client come back, and this
 	// one ends with either process.
-	route := &svcRoute{id: w.GetRoute(), kind: w.GetKind(), w: party{h.writer.id, h.writer.id.pidOf}, r: party{h.reader.id, h.reader.id.pidOf}, adopted: true, uses: map[uint64]bool{}}
-	if w.GetKind() == bhomev1.RouteKind_ROUTE_KIND_REPLY {
-		route.pair = [2]uint64{route.w.id.Session, route.r.id.Session}
-		if g.replies[route.pair] == nil {
-			g.replies[route.pair] = route
-		}
-	}
-	g.record(route)
+	g.keep(w, party{h.writer.id, h.writer.id.pidOf}, party{h.reader.id, h.reader.id.pidOf})
 	h.adopt(c)
 }
 

@@ -1,9 +1,14 @@
 package actors
 
 import (
+	"errors"
+
 	"github.com/asynkron/protoactor-go/actor"
 
+	"golang.org/x/sys/unix"
+
 	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
+	"github.com/bhome-bus/bhome/shmio"
 )
 
 // reports is what PubSub and Registry have in common after a restart: the routes that nodes have kept, as far as one end
@@ -70,6 +75,47 @@ func (p *reports) between(writer uint64, reader subKey) (found []*halfReport) {
 	return found
 }
 
+// maxLooked bounds of how many processes one look asks the kernel.
+const maxLooked = 4096
+
+// orphans takes out the ends whose other end's process is dead: it will report nothing. It died while there was no center to
+// see it, and this end may not have had the other's pidfd yet. (The pid is the node's word, which it has from the center
+// before: a wrong one keeps that node's own end waiting.)
+func (p *reports) orphans() (found []*halfReport) {
+	dead := map[int32]bool{}
+	for id, h := range p.halves {
+		pid := h.end().route.GetRoute().GetPeerPid()
+		gone, asked := dead[pid]
+		if !asked {
+			if len(dead) == maxLooked {
+				break // the others' turn comes: maps are walked in any order
+			}
+			gone = processGone(pid)
+			dead[pid] = gone
+		}
+		if gone {
+			delete(p.halves, id)
+			found = append(found, h)
+		}
+	}
+	return found
+}
+
+// processGone asks the kernel; a process that can't be asked for counts as alive.
+func processGone(pid int32) bool {
+	if pid <= 0 {
+		return false
+	}
+	fd, err := shmio.PidfdOpen(int(pid))
+	if err != nil {
+		return errors.Is(err, unix.ESRCH)
+	}
+	defer closeFDs([]*shmio.FD{fd})
+	poll := []unix.PollFd{{Fd: int32(fd.Int()), Events: unix.POLLIN}}
+	n, err := unix.Poll(poll, 0)
+	return err == nil && n > 0 // a zombie
+}
+
 func (p *reports) sessionGone(session uint64) {
 	delete(p.restored, session)
 	for id, h := range p.halves {
@@ -105,6 +151,11 @@ func (h *halfReport) close(c actor.Context, reason string) {
 			c.Send(end.id.pidOf, &closeRoute{route: end.route.GetRoute().GetRoute(), reason: reason, alive: h.both() || end == h.writer})
 		}
 	}
+}
+
+// orphan tells the end there is that the other one's process is dead.
+func (h *halfReport) orphan(c actor.Context) {
+	c.Send(h.end().id.pidOf, &closeRoute{route: h.end().route.GetRoute().GetRoute(), reason: "the process at its other end is dead"})
 }
 
 // adopt has the sessions of both ends go on with the route.

@@ -417,10 +417,15 @@ func (rs *replies) routeOver(r *inRoute) {
 
 // failAll tells the callers of a provider that it is gone.
 func (rs *replies) failAll(p *peer) {
+	rs.fail(func(c *pendingCall) bool { return c.session() == p.session }, p)
+}
+
+// fail ends some of the calls to a provider.
+func (rs *replies) fail(which func(*pendingCall) bool, p *peer) {
 	rs.mu.Lock()
 	var gone []*pendingCall
 	for corr, c := range rs.calls {
-		if c.session() == p.session {
+		if which(c) {
 			gone = append(gone, c)
 			delete(rs.calls, corr)
 		}

@@ -326,9 +326,15 @@ func (n *Node) onRouteClose(m *bhomev1.RouteClose) {
 	o, r := n.out[m.GetRoute()], n.in[m.GetRoute()]
 	n.mu.Unlock()
 	if o != nil {
+		o.mu.Lock()
+		joined := o.w.Joined() // else nobody may ever have read what was asked over it
+		o.mu.Unlock()
 		o.end(!m.GetPeerAlive())
 		if o.kind == bhomev1.RouteKind_ROUTE_KIND_REQUEST && !m.GetPeerAlive() {
 			n.providerGone(o.peer)
+		}
+		if o.kind == bhomev1.RouteKind_ROUTE_KIND_REQUEST && !joined {
+			n.replies.fail(func(c *pendingCall) bool { return c.o == o }, o.peer)
 		}
 	}
 	if r != nil {
