@@ -276,6 +276,10 @@ func (r *inRoute) end(gone bool) {
 	r.mu.Lock()
 	r.ending.Store(true)
 	r.ended.Store(true)
+	if r.freed { // the news is late: the peer's death and the route's end are told by two
+		r.mu.Unlock()
+		return
+	}
 	if gone {
 		r.gone.Store(true)
 		r.r.SetPeerDead()
@@ -289,6 +293,10 @@ func (r *inRoute) end(gone bool) {
 // looks at them holds mu and finds freed unset.
 func (r *inRoute) drained() {
 	r.mu.Lock()
+	if r.freed {
+		r.mu.Unlock()
+		return
+	}
 	empty := r.ending.Load() && !r.done.Load() && r.r.Unread() == 0 && (r.r.PeerKnown() || r.gone.Load())
 	if r.kind == bhomev1.RouteKind_ROUTE_KIND_REPLY && r.settled.Load() != r.r.Head() {
 		empty = false // a reply is on its way to its caller, who comes here once more
