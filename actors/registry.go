@@ -34,6 +34,8 @@ type registry struct {
 	replies   map[[2]uint64]*svcRoute // by provider's and client's session
 	perNode   map[uint64]int          // routes of a session
 	reports   reports
+	returns   returns
+	kept      keeps
 	serving   map[uint64]int // services of a session
 	gauges    gauges
 }
@@ -64,14 +66,16 @@ type svcRoute struct {
 	prov    *provider       // request routes
 	topic   string          // request routes
 	uses    map[uint64]bool // reply routes: the request routes that need it
-	pair    [2]uint64       // reply routes
-	adopted bool            // its requests aren't known again yet
+	pair    [2]uint64       // the provider's and the client's session
+	service subKey          // request routes that outlived a center: the service at the reader's end
+	depth   uint32          // of those
+	out     uint32          // of those
 }
 
 func newRegistry(cfg Config) *registry {
 	g := &registry{cfg: cfg, log: cfg.Logger, router: newRouter(1), serving: map[uint64]int{}, providers: map[subKey]*provider{},
 		services: map[string]*service{}, clients: map[uint64]map[string]*serviceClient{}, offline: map[uint64]bool{}, routes: map[uint64]*svcRoute{},
-		replies: map[[2]uint64]*svcRoute{}, perNode: map[uint64]int{}, reports: newReports()}
+		replies: map[[2]uint64]*svcRoute{}, perNode: map[uint64]int{}, reports: newReports(), returns: newReturns(), kept: keeps{}}
 	g.ids = newTopicIDs(firstService, cfg.Limits.Topics, func(topic string) bool { return g.services[topic] != nil })
 	return g
 }
@@ -104,14 +108,19 @@ func (g *registry) Receive(c actor.Context) {
 		g.onNodeState(c, m)
 	case *reportedRoute:
 		g.reported(c, m)
+	case *resumes:
+		g.returns.begin(m.session, monotonic())
+	case *restored:
+		g.restored(c, m.session)
+		g.returns.end(c, &g.router, m.session, monotonic())
 	case *tick:
 		for _, h := range g.reports.orphans() {
 			h.orphan(c)
 		}
-	case *restored:
-		g.restored(c, m.session)
+		g.returns.expire(c, &g.router, m.now)
 	case *sessionGone:
 		g.gone(c, m.id.Session, m.alive)
+		g.returns.end(c, &g.router, m.id.Session, monotonic())
 	case *topicRows:
 		c.Respond(g.rows())
 	}
@@ -161,14 +170,18 @@ func (g *registry) register(c actor.Context, f *busFrame, m *bhomev1.RegisterRPC
 	g.serving[key.session]++
 	s := g.service(m.GetTopic())
 	s.providers[key] = p
+	for _, r := range g.kept[key] {
+		g.resume(p, r)
+	}
 	id, op := g.router.begin(func(c actor.Context) { commonReply(c, f.to, nil) })
 	for _, cl := range s.clients {
 		g.pair(c, cl, p, id, op)
 	}
 	g.router.settle(c, id)
+	g.returns.came(c, &g.router, m.GetTopic())
 }
 
-// connect records a client and opens routes to the providers there are.
+// connect records a client and opens routes to the providers there are. After a restart it waits for one to come back.
 func (g *registry) connect(c actor.Context, f *busFrame, m *bhomev1.ConnectService) {
 	refuse := func(err *bhomev1.ErrorMsg) {
 		c.Send(f.to.session, &frameOut{to: f.to, typ: bhomev1.MsgType_MSG_TYPE_CONNECT_SERVICE_REPLY, body: &bhomev1.ConnectServiceReply{Errmsg: err}})
@@ -187,7 +200,7 @@ func (g *registry) connect(c actor.Context, f *busFrame, m *bhomev1.ConnectServi
 		mine = map[string]*serviceClient{}
 		g.clients[f.id.Session] = mine
 	}
-	if n := len(mine); n >= g.cfg.Limits.TopicsPerNode {
+	if n := len(mine); n >= g.cfg.Limits.TopicsPerNode && mine[m.GetTopic()] == nil {
 		refuse(tooMany("topics_per_node", f.id.Name, n, g.cfg.Limits.TopicsPerNode))
 		return
 	}
@@ -200,6 +213,9 @@ func (g *registry) connect(c actor.Context, f *busFrame, m *bhomev1.ConnectServi
 	})
 	for _, p := range s.providers {
 		g.pair(c, cl, p, id, op)
+	}
+	if len(s.providers) == 0 {
+		g.returns.hold(f.id.Session, m.GetTopic(), id, op, monotonic())
 	}
 	g.router.settle(c, id)
 }
@@ -259,6 +275,7 @@ func (g *registry) close(c actor.Context, r *svcRoute, reason string, readerAliv
 	if r.prov != nil && r.prov.routes[r.w.id.Session] == r {
 		delete(r.prov.routes, r.w.id.Session)
 	}
+	g.kept.remove(r)
 	if r.kind == bhomev1.RouteKind_ROUTE_KIND_REPLY {
 		delete(g.replies, r.pair)
 	} else if rep := g.replies[r.pair]; rep != nil {

@@ -27,6 +27,13 @@ func (g *registry) restored(c actor.Context, session uint64) {
 	for _, h := range g.reports.complete(session) {
 		g.lone(c, h)
 	}
+	for key, routes := range g.kept {
+		if key.session == session {
+			for _, r := range routes {
+				g.close(c, r, "the service was closed", true, true)
+			}
+		}
+	}
 }
 
 // lone finishes a route that the center before had told only one end of. A provider may have answered over its end of a
@@ -37,7 +44,7 @@ func (g *registry) lone(c actor.Context, h *halfReport) {
 		for _, cl := range g.clients[w.GetPeerSession()] { // any: they are of one process
 			open := cloneOpen(w)
 			open.Role, open.PeerSession, open.PeerProc, open.PeerPid = bhomev1.Role_ROLE_READER, h.writer.id.Session, h.writer.id.Name, h.writer.id.PID
-			g.keep(w, party{h.writer.id, h.writer.id.pidOf}, cl.party)
+			g.outlived(w, 0, party{h.writer.id, h.writer.id.pidOf}, cl.party)
 			c.Send(cl.party.pid, &openRoute{open: open, peer: h.writer.id.pidOf, lone: true})
 			c.Send(h.writer.id.pidOf, &adoptRoute{open: w, peer: cl.party.pid, lone: true})
 			return
@@ -46,14 +53,18 @@ func (g *registry) lone(c actor.Context, h *halfReport) {
 	h.close(c, loneRoute)
 }
 
-// keep records a route that outlived the center.
-func (g *registry) keep(w *bhomev1.RouteOpen, writer, reader party) {
-	route := &svcRoute{id: w.GetRoute(), kind: w.GetKind(), w: writer, r: reader, adopted: true, uses: map[uint64]bool{}}
+// outlived records a route that outlived the center; service is the provider's number of what a request route leads to.
+func (g *registry) outlived(w *bhomev1.RouteOpen, service uint64, writer, reader party) {
+	route := &svcRoute{id: w.GetRoute(), kind: w.GetKind(), w: writer, r: reader, uses: map[uint64]bool{}}
 	if w.GetKind() == bhomev1.RouteKind_ROUTE_KIND_REPLY {
 		route.pair = [2]uint64{writer.id.Session, reader.id.Session}
 		if g.replies[route.pair] == nil {
 			g.replies[route.pair] = route
 		}
+	} else {
+		route.pair = [2]uint64{reader.id.Session, writer.id.Session}
+		route.service = subKey{reader.id.Session, service}
+		g.keep(route, w)
 	}
 	g.record(route)
 }
@@ -65,9 +76,8 @@ func (g *registry) adopt(c actor.Context, h *halfReport) {
 	for _, t := range w.GetTopics() {
 		g.ids.keep(t.GetName(), t.GetId())
 	}
-	// What is in hand is still answered over it; new routes are opened when the service and the client come back, and this
-	// one ends with either process.
-	g.keep(w, party{h.writer.id, h.writer.id.pidOf}, party{h.reader.id, h.reader.id.pidOf})
+	// Its service, and the client's asking for it, are told after this: they find it.
+	g.outlived(w, h.reader.route.GetRoute().GetSubscription(), party{h.writer.id, h.writer.id.pidOf}, party{h.reader.id, h.reader.id.pidOf})
 	h.adopt(c)
 }
 

@@ -398,7 +398,9 @@ func (s *session) onReport(c actor.Context, m *bhomev1.Report) {
 	}
 	if m.GetEnd() {
 		s.reported = true
-		c.Send(s.roles.pubsub, &resumes{s.id.Session})
+		for _, pid := range []*actor.PID{s.roles.pubsub, s.roles.registry} {
+			c.Send(pid, &resumes{s.id.Session})
+		}
 		if s.initWaits {
 			s.initWaits = false
 			s.state = stateInited

@@ -171,6 +171,13 @@ func TestTheNextCenterKnowsAll(t *testing.T) {
 		}
 		c.wantNoMore(s)
 		c.subscribers(p, 1)
+		// One route to the subscription, one to the service, the one back; the next center adds none.
+		eventually(t, func() string {
+			if out, in := pub.Stats(), sub.Stats(); out.RoutesOut != 2 || out.RoutesIn != 1 || in.RoutesOut != 1 || in.RoutesIn != 2 {
+				return fmt.Sprintf("routes: %+v and %+v", out, in)
+			}
+			return ""
+		})
 	}
 }
 
@@ -221,6 +228,30 @@ func TestAskedForWithoutACenter(t *testing.T) {
 		c.sendNumbers(p, 0, 40)
 		c.wantNumbers(s, 0, 40)
 		c.wantNoMore(s)
+	}
+}
+
+// Whoever asks for a service right after a restart isn't told that nobody provides it: its provider is on its way back.
+func TestAServiceIsThereRightAfterARestart(t *testing.T) {
+	c := newCenters(t)
+	provider := c.attach("provider")
+	const rounds = 10 // which of the two is back first is chance
+	for i := range rounds {
+		if _, err := provider.Serve(c.ctx, fmt.Sprint("echo.", i), func(_ context.Context, r *node.Request) ([]byte, error) { return r.Copy(), nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	client := c.attach("client")
+	for i := range rounds {
+		c.stop()
+		c.await(node.StateReconnecting, provider, client)
+		c.start()
+		c.await(node.StateOnline, client)
+		r, err := client.Request(c.ctx, fmt.Sprint("echo.", i), []byte("x")) // for the first time
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Release()
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 
 const (
 	backoffFirst = 10 * time.Millisecond
-	backoffMost  = time.Second
+	backoffMost  = 300 * time.Millisecond
 )
 
 // keepLink replaces the link whenever it is lost, until the node closes.
@@ -253,7 +253,9 @@ func (n *Node) restore(ctx context.Context, lk *link) error {
 			&bhomev1.ConnectService{Topic: c.topic}, &r, c.topic); err != nil {
 			return fmt.Errorf("connect to service %q again: %w", c.topic, err)
 		}
-		c.connected.Store(lk)
+		if r.GetProviders() > 0 || len(*c.routes.Load()) > 0 { // else its provider may not be back yet: the next request asks once more
+			c.connected.Store(lk)
+		}
 	}
 	if !lk.resumed {
 		return nil
