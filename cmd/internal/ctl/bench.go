@@ -12,6 +12,7 @@ import (
 
 	"github.com/bhome-bus/bhome/cmd/internal/bench"
 	"github.com/bhome-bus/bhome/cmd/internal/child"
+	"github.com/bhome-bus/bhome/cmd/internal/deaths"
 	"github.com/bhome-bus/bhome/cmd/internal/demo"
 	"github.com/bhome-bus/bhome/cmd/internal/exitcode"
 	"github.com/bhome-bus/bhome/cmd/internal/private"
@@ -38,7 +39,7 @@ func (a *app) benchCmd() *cobra.Command {
 		Short: "Measure the bus across real processes",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return exitcode.Usagef("bench what? pubsub, request, suite or grow")
+			return exitcode.Usagef("bench what? pubsub, request, suite, grow or deaths")
 		},
 	}
 	cmd.AddCommand(
@@ -48,6 +49,7 @@ every message whole and check its number. Status 4: messages were lost.`, 1_000_
 			100_000, bench.Request),
 		a.suiteCmd(),
 		a.growCmd(),
+		a.deathsCmd(),
 	)
 	return cmd
 }
@@ -141,6 +143,7 @@ func roles() map[string]child.Role {
 	maps.Copy(all, demo.Roles())
 	maps.Copy(all, suite.Roles())
 	maps.Copy(all, soak.Roles())
+	maps.Copy(all, deaths.Roles())
 	return all
 }
 

@@ -25,6 +25,7 @@ type Bus struct {
 	program string
 	args    []string
 	daemon  *child.Process
+	ended   bool // the daemon has, by End
 }
 
 // stopTimeout bounds the daemon's clean end; then it is killed.
@@ -83,7 +84,7 @@ func (b *Bus) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.daemon = daemon
+	b.daemon, b.ended = daemon, false
 	// Whatever ends the waiting ends the read.
 	bound, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -129,6 +130,7 @@ func (b *Bus) End(sig syscall.Signal) error {
 	b.daemon.Signal(sig)
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
+	b.ended = true
 	if err := b.daemon.Wait(ctx); err != nil && sig != syscall.SIGKILL {
 		return err
 	}
@@ -141,7 +143,7 @@ func (b *Bus) Done() <-chan struct{} { return b.daemon.Done() }
 // Close ends the daemon and removes its folder. An end that wasn't clean is an error.
 func (b *Bus) Close() error {
 	var err error
-	if b.daemon != nil {
+	if b.daemon != nil && !b.ended {
 		err = b.End(syscall.SIGTERM)
 	}
 	return errors.Join(err, os.RemoveAll(b.dir))
