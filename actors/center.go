@@ -263,7 +263,8 @@ func (c *center) admit(ctx actor.Context, a *admission) {
 	}
 	s := &session{cfg: c.cfg, log: c.log, roles: c.roles, reactor: c.reactor, public: c.public, adm: a, id: id, background: c.background}
 	// The session's own child is its pump.
-	pid, err := ctx.SpawnNamed(actor.PropsFromProducer(func() actor.Actor { return guarded{s} }, actor.WithSupervisor(newSupervision(c.log))),
+	pid, err := ctx.SpawnNamed(actor.PropsFromProducer(func() actor.Actor { return guarded{s} }, actor.WithSupervisor(newSupervision(c.log)),
+		actor.WithMailbox(actor.Unbounded(lateQuestions{s, ctx.ActorSystem().Root}))),
 		fmt.Sprintf("%s%d-%d", sessionPrefix, id.Session, c.ids.take()))
 	if err != nil {
 		c.log.Error("a session can't be spawned", "session", id.Session, "error", err)

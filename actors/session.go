@@ -64,6 +64,7 @@ type session struct {
 	initWaits bool // NodeInit came before that
 	detach    bool // it lives, but its socket is gone
 	dead      bool
+	over      bool // the actor has stopped
 	since     time.Time
 
 	conn     *connection
@@ -217,6 +218,7 @@ func (s *session) Receive(c actor.Context) {
 	case *actor.Stopping:
 		s.cleanup()
 	case *actor.Stopped:
+		s.over = true
 		if s.closeLater != nil {
 			s.background.Go(s.closeLater) // the last reference to a big segment takes long to let go of
 		}
