@@ -76,6 +76,7 @@ type session struct {
 	space    *shmio.Space
 	bell     *bellTarget
 	watches  []*shmio.Watch
+	hears    *shmio.Watch // of them, the one of the node's bell
 	backstop func()
 	pumpPID  *actor.PID
 
@@ -115,6 +116,11 @@ type session struct {
 // bellTarget is what the reactor's goroutine and the session's actor share: one flag.
 type bellTarget struct {
 	wantSpace atomic.Bool // set when answers wait for room; pairs with onBell
+
+	// The reactor's goroutine's alone:
+	rings  shmio.Rings
+	pushed [upQueues]uint64 // what the up queues said at the last ring
+	deaf   bool             // it rang for nothing too often
 }
 
 type nodeSegment struct {
@@ -189,6 +195,8 @@ func (s *session) Receive(c actor.Context) {
 		s.outlived(c, m.why)
 	case *processDied:
 		s.died(c)
+	case *rungForNothing:
+		s.cut(c, fmt.Errorf("it has rung our bell %d times for nothing", shmio.MaxEmptyRings))
 	case *endSession:
 		s.end(c, m.reason)
 	case *tick:
@@ -228,9 +236,10 @@ func (s *session) Receive(c actor.Context) {
 }
 
 type (
-	downSpace   struct{}
-	processDied struct{}
-	endSession  struct{ reason string }
+	downSpace      struct{}
+	processDied    struct{}
+	rungForNothing struct{}
+	endSession     struct{ reason string }
 )
 
 // start makes the center's side of the link and asks MsgRecords to take the node on.
@@ -318,14 +327,22 @@ func (s *session) welcome(c actor.Context, m *nodeAttached) error {
 	w, err := s.reactor.WatchBell(bellRead, func(uint32) {
 		inbox.Wake(up[0])
 		inbox.Wake(up[1])
+		pushed := [upQueues]uint64{up[0].Pushed(), up[1].Pushed()}
+		something := pushed != bell.pushed
+		bell.pushed = pushed
 		if bell.wantSpace.Swap(false) {
+			something = true
 			root.Send(self, &downSpace{})
+		}
+		if !bell.rings.Heard(something) && !bell.deaf {
+			bell.deaf = true
+			root.Send(self, &rungForNothing{})
 		}
 	})
 	if err != nil {
 		return fail(err)
 	}
-	s.watches = append(s.watches, w)
+	s.watches, s.hears = append(s.watches, w), w
 	death, err := s.adm.pidfd.Share()
 	if err == nil {
 		w, err = s.reactor.WatchPID(death, func() { root.Send(self, &processDied{}) })

@@ -14,6 +14,9 @@ func (s *session) cut(c actor.Context, why error) {
 		return
 	}
 	s.severed = true
+	if s.hears != nil {
+		_ = s.hears.Close() // a pipe's end: there is nothing to lose
+	}
 	s.fault("link", why)
 	s.log.Warn("a node's link is cut", "session", s.id.Session, "pid", s.id.PID, "uid", s.id.UID, "name", s.name(), "reason", why)
 	s.hungUp(c, why)

@@ -441,7 +441,7 @@ func (s *session) onNodeClosesRoute(c actor.Context, m *bhomev1.RouteClose) {
 		if r.open.GetKind() != bhomev1.RouteKind_ROUTE_KIND_PUBSUB {
 			to = s.roles.registry
 		}
-		s.log.Info("a node closes a route", "name", s.name(), "route", m.GetRoute(), "peer", r.open.GetPeerProc(), "reason", validText(m.GetReason()))
+		s.log.Warn("a node closes a route", "name", s.name(), "pid", s.id.PID, "route", m.GetRoute(), "peer", r.open.GetPeerProc(), "peer_pid", r.open.GetPeerPid(), "reason", validText(m.GetReason()))
 		c.Send(to, &routeClosed{route: m.GetRoute(), session: s.id.Session, reason: m.GetReason()})
 		return
 	}

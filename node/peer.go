@@ -27,6 +27,8 @@ type peer struct {
 	bell      *shmio.Bell  // to it, for room on its routes to us; nil until told
 	bellWatch *shmio.Watch // from it, for room on ours to it
 	oldBells  []*shmio.Watch
+	rings     shmio.Rings // of those two
+	deaf      bool        // to them: it rang for nothing
 	pidWatch  *shmio.Watch
 	out       map[uint32]*outRoute // by the low half of the route id: what a bell says
 }
@@ -75,18 +77,47 @@ func (p *peer) makeBell() (write *shmio.FD, err error) {
 	return write, nil
 }
 
-// onBell runs on the reactor's goroutine. The hint is the peer's word: at worst it makes us look in vain.
+// onBell runs on the reactor's goroutine. The hint is the peer's word: at worst it makes us look in vain, but not for ever.
 func (p *peer) onBell(hint uint32) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if hint != shmio.AllRoutes {
-		if o := p.out[hint]; o != nil {
-			o.w.WakeSpace()
-		}
+	if p.deaf {
 		return
 	}
-	for _, o := range p.out {
+	wanted := false // some of our routes has asked to be rung for since it was last
+	wake := func(o *outRoute) {
+		if e := o.w.SpaceWanted(); e != o.rungFor {
+			o.rungFor, wanted = e, true
+		}
 		o.w.WakeSpace()
+	}
+	if hint != shmio.AllRoutes {
+		if o := p.out[hint]; o != nil {
+			wake(o)
+		}
+	} else {
+		for _, o := range p.out {
+			wake(o)
+		}
+	}
+	if p.rings.Heard(wanted) {
+		return
+	}
+	p.deaf = true
+	for _, w := range append(p.oldBells, p.bellWatch) {
+		_ = w.Close() // a pipe's end: there is nothing to lose
+	}
+	p.n.background(func(context.Context) { p.n.cutRinger(p) })
+}
+
+// cutRinger ends what we send to a peer that has rung for nothing: it is heard no more, so nobody may wait for it.
+func (n *Node) cutRinger(p *peer) {
+	why := fmt.Errorf("%w: its reader has rung our bell %d times for nothing", shmio.ErrCorruptRoute, shmio.MaxEmptyRings)
+	n.log.Warn("a peer rings for nothing: what is sent to it ends", "peer", p.name, "pid", p.pid, "error", why)
+	for _, o := range n.outRoutes() {
+		if o.peer == p {
+			n.cut(o.id, why)
+		}
 	}
 }
 

@@ -36,6 +36,8 @@ type outRoute struct {
 	freed  bool
 	topics map[uint32]string // under n.mu
 
+	rungFor uint64 // the last of the writer's wishes for space that was rung for; under peer.mu
+
 	calls chan struct{} // of request routes: a place for each request that is unanswered; the provider takes no more
 	ended chan struct{} // nothing more can be pushed
 

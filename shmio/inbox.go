@@ -115,6 +115,9 @@ func (in *Inbox) ring(r *Reader) {
 		in.rung, in.rings = r, 0
 	}
 	in.rings++
+	if !r.heardRing() {
+		r.place.bell.unregister()
+	}
 	if r.place.hot < 0 {
 		in.heat(r)
 		in.wakeOne()
@@ -138,7 +141,9 @@ func (in *Inbox) unfavour() {
 		return
 	}
 	in.bed.close()
-	in.favourite.place.bell.register()
+	if in.favourite.err == nil { // else it was rung for nothing, and is heard no more
+		in.favourite.place.bell.register()
+	}
 	in.favourite, in.bed = nil, nil
 }
 
@@ -364,8 +369,13 @@ func (in *Inbox) lead(ctx context.Context) error {
 	case in.bed != bed: // removed meanwhile
 	case !ok:
 		in.unfavour() // its writer is gone; the reactor hears how it ends
-	case r.place.hot < 0:
-		in.heat(r)
+	default:
+		if bed.rang && !r.heardRing() {
+			in.unfavour()
+		}
+		if r.place.hot < 0 {
+			in.heat(r)
+		}
 	}
 	if bed.rang {
 		in.rung, in.rings = nil, 0

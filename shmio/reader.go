@@ -25,7 +25,9 @@ type Reader struct {
 	tail    uint64 // as last loaded from the peer
 	reading bool   // joined, or the writer's process is dead
 	arms    uint64 // last epoch
-	asleep  bool   // armed is stored
+	rings   Rings  // of its bell, and tail at the last one
+	rungAt  uint64
+	asleep  bool // armed is stored
 	err     error
 
 	dead    atomic.Bool  // the writer's process

@@ -44,8 +44,8 @@ type Writer struct {
 
 	need      need
 	space     chan struct{}
-	spaceSeen uint64 // last epoch of wantsSpace
-	rungFor   uint64 // last epoch of armed that was rung for
+	spaceSeen atomic.Uint64 // last epoch of wantsSpace; pairs with SpaceWanted
+	rungFor   uint64        // last epoch of armed that was rung for
 
 	sent, dropped, badReturns uint64
 	gained                    uint32 // messages that the last look for room made room for

@@ -125,12 +125,10 @@ func (w *Writer) ReclaimAll() int {
 // Full last has room now, or the route ended. Staged messages are committed, or nobody could make room.
 func (w *Writer) ArmSpace() (stillFull bool) {
 	w.Commit()
-	w.spaceSeen++
-	if w.spaceSeen == 0 {
-		w.spaceSeen = 1
-	}
+	e := max(1, w.spaceSeen.Load()+1)
+	w.spaceSeen.Store(e)
 	w.at("wantsSpace")
-	w.half.wantsSpace.Store(w.spaceSeen) // pairs with Reader.ringSpace: it stores head or returnedTail, then loads this
+	w.half.wantsSpace.Store(e) // pairs with Reader.ringSpace: it stores head or returnedTail, then loads this
 	w.at("space?")
 	w.refresh()
 	return !w.ended && !w.fits(w.need)
