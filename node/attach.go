@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"strings"
 	"syscall"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -51,7 +52,7 @@ func (n *Node) connect(ctx context.Context) (_ *link, err error) {
 	if err != nil {
 		return nil, err
 	}
-	lk := &link{n: n, conn: conn, space: shmio.NewSpace(), down: shmio.NewInbox(shmio.Adaptive), calls: map[string]chan callReply{},
+	lk := &link{n: n, conn: conn, began: time.Now(), space: shmio.NewSpace(), down: shmio.NewInbox(shmio.Adaptive), calls: map[string]chan callReply{},
 		initReply: make(chan wire.NodeInitReply, 1), progress: newBroadcast(), ready: make(chan struct{}), dead: make(chan struct{}),
 		downDone: make(chan struct{}), readDone: make(chan struct{})}
 	stop := context.AfterFunc(ctx, func() { conn.Close() }) // unblocks the reads below

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -29,6 +30,7 @@ type link struct {
 	session uint64
 	limits  *bhomev1.Limits
 	resumed bool
+	began   time.Time
 
 	linkSeg, publicSeg *shmio.Segment
 	space              *shmio.Space // the link segment, for the center's blocks

@@ -281,9 +281,6 @@ func (n *Node) tell(ctx context.Context, t *told, call func(lk *link) error) err
 	}
 }
 
-// newsTimeout is how long a receiver waits for news that must be on its socket already.
-const newsTimeout = time.Second
-
 // awaitSocket waits until the socket's goroutine has made cond true; otherwise after newsTimeout, or when there is no
 // center, it returns err.
 func (n *Node) awaitSocket(cond func() bool, err error) error {

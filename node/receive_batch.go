@@ -41,7 +41,11 @@ func (s *Subscription) ReceiveBatch(ctx context.Context, into []Message) (int, e
 		}
 		r := rd.Tag().(*inRoute)
 		got := 0
+		aside := r.r.Aside()
 		for i, sl := range sls[:n] {
+			if r.r.Aside() > aside && r.setAside(&sl.rec, errNotYet) {
+				continue // one before it waits for news
+			}
 			if !s.accept(r, sl) {
 				continue
 			}

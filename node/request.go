@@ -356,8 +356,10 @@ func (rs *replies) receive(ctx context.Context) {
 		}
 		r := rd.Tag().(*inRoute)
 		if err = r.resolve(&sl.rec, &sl.m); err != nil {
+			if !r.setAside(&sl.rec, err) {
+				rs.n.badWord("a reply of "+r.peer.name, err)
+			}
 			rs.slots.put(sl)
-			rs.n.badWord("a reply of "+r.peer.name, err)
 		} else {
 			rs.deliver(r, sl)
 			runtime.Gosched() // to the caller, on this thread: it would wait for another to wake up

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -29,6 +30,8 @@ type inRoute struct {
 	gone   atomic.Bool // the sender's process or session is over
 	done   atomic.Bool
 	doneAt atomic.Int64 // when, ns; 0: not yet
+
+	givenUp atomic.Uint64 // one after the last message whose news were waited for in vain; pairs with notYet
 
 	topicsMu sync.RWMutex
 	mu       sync.Mutex
@@ -221,7 +224,8 @@ type received struct {
 	block   bool // it has to be returned
 }
 
-// resolve finds the bytes of a record. An error means that the sender sent rubbish; what must be returned was.
+// resolve finds the bytes of a record. An error means that the sender sent rubbish; what must be returned was. Or it is
+// for setAside.
 func (r *inRoute) resolve(rec *shmio.Record, m *received) error {
 	if rec.Word.IsCommand() {
 		if rec.Word.Cmd() != wire.CmdInline {
@@ -234,9 +238,11 @@ func (r *inRoute) resolve(rec *shmio.Record, m *received) error {
 	var blk shmio.Block
 	err := r.peer.space.Block(rec.Word, &blk)
 	if err != nil {
-		err = r.await(rec.Word, &blk, err)
-	}
-	if err != nil {
+		if isUnknownSegment(err) {
+			if err = r.notYet(rec, err); errors.Is(err, errNotYet) {
+				return err
+			}
+		}
 		r.r.Return(rec.Seq)
 		return err
 	}
@@ -246,20 +252,6 @@ func (r *inRoute) resolve(rec *shmio.Record, m *received) error {
 	}
 	m.topicID, m.kind, m.payload, m.seq, m.stamp, m.corr, m.block = h.Topic, h.Kind, blk.Payload, h.Seq, h.Stamp, h.ID, true
 	return nil
-}
-
-// await handles a block in a segment that we haven't heard of: the news is on the socket, ahead of us.
-func (r *inRoute) await(w wire.Word, into *shmio.Block, err error) error {
-	if !isUnknownSegment(err) {
-		return err
-	}
-	var blk shmio.Block // not into, which would have to live on the heap for every message
-	err = r.n.awaitSocket(func() bool {
-		err = r.peer.space.Block(w, &blk)
-		return !isUnknownSegment(err)
-	}, err)
-	*into = blk
-	return err
 }
 
 // giveBack ends the use of blocks.
@@ -297,7 +289,7 @@ func (r *inRoute) drained() {
 		r.mu.Unlock()
 		return
 	}
-	empty := r.ending.Load() && !r.done.Load() && r.r.Unread() == 0 && (r.r.PeerKnown() || r.gone.Load())
+	empty := r.ending.Load() && !r.done.Load() && r.r.Unread() == 0 && r.r.Aside() == 0 && (r.r.PeerKnown() || r.gone.Load())
 	if r.kind == bhomev1.RouteKind_ROUTE_KIND_REPLY && r.settled.Load() != r.r.Head() {
 		empty = false // a reply is on its way to its caller, who comes here once more
 	}
@@ -368,6 +360,7 @@ func (r *inRoute) refuse() {
 	if r.freed {
 		return
 	}
+	r.r.Resume() // nothing is waited for any more
 	var rec shmio.Record
 	var m received
 	for {
@@ -375,7 +368,10 @@ func (r *inRoute) refuse() {
 		if err != nil || !ok {
 			return
 		}
-		if r.resolve(&rec, &m) != nil {
+		if err := r.resolve(&rec, &m); err != nil {
+			if errors.Is(err, errNotYet) {
+				r.giveBack(rec.Seq)
+			}
 			continue
 		}
 		r.sink.refused(r, &m)

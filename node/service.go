@@ -146,8 +146,10 @@ func (s *Service) receive() {
 			r.drained()
 		}
 		if err != nil {
+			if !r.setAside(&sl.rec, err) {
+				s.n.badWord("a request of "+r.peer.name, err)
+			}
 			s.slots.put(sl)
-			s.n.badWord("a request of "+r.peer.name, err)
 			continue
 		}
 		key := jobKey{r.peer.session, sl.m.corr}

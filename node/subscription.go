@@ -168,15 +168,22 @@ func (s *Subscription) took(sl *slot, rd *shmio.Reader, err error) (Message, boo
 	return sl.message(), true, nil
 }
 
-// accept finds out what came in sl; false: it is nothing for the caller, and has been returned.
+// accept finds out what came in sl; false: it is nothing for the caller, and has been returned, or comes again.
 func (s *Subscription) accept(r *inRoute, sl *slot) bool {
-	if err := r.resolve(&sl.rec, &sl.m); err != nil {
-		s.n.badWord("a message of "+r.peer.name, err)
-		return false
+	err := r.resolve(&sl.rec, &sl.m)
+	name, ok := "", false
+	if err == nil {
+		if name, ok = r.topic(sl.m.topicID); !ok {
+			if err = r.notYet(&sl.rec, wire.ErrBadHeader); !errors.Is(err, errNotYet) {
+				err = nil // it is refused below
+			}
+		}
 	}
-	name, ok := r.topic(sl.m.topicID)
-	if !ok {
-		name, ok = r.awaitTopic(sl.m.topicID)
+	if err != nil {
+		if !r.setAside(&sl.rec, err) {
+			s.n.badWord("a message of "+r.peer.name, err)
+		}
+		return false
 	}
 	expired := s.msg.GetExpiryNs() > 0 && sl.m.age() > time.Duration(s.msg.GetExpiryNs())
 	if ok && !expired {
@@ -192,13 +199,6 @@ func (s *Subscription) accept(r *inRoute, sl *slot) bool {
 		s.n.badWord("a message of "+r.peer.name, fmt.Errorf("%w: topic id %d is not its route's", wire.ErrBadHeader, sl.m.topicID))
 	}
 	return false
-}
-
-// awaitTopic looks for a topic that the writer has heard of before us.
-func (r *inRoute) awaitTopic(id uint32) (name string, ok bool) {
-	// An error only says that it did not come.
-	_ = r.n.awaitSocket(func() bool { name, ok = r.topic(id); return ok }, nil)
-	return name, ok
 }
 
 // spoiled ends a route whose sender writes rubbish into it.

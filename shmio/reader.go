@@ -29,6 +29,10 @@ type Reader struct {
 	rungAt  uint64
 	asleep  bool // armed is stored
 	err     error
+	aside   []*Record // put back
+
+	blocked  atomic.Bool  // what was put back has to wait; pairs with Resume
+	asideLen atomic.Int32 // of aside; pairs with Aside
 
 	dead    atomic.Bool  // the writer's process
 	held    atomic.Int64 // blocks read and not returned

@@ -9,6 +9,9 @@ import (
 // TryReceive takes the next message, if there is one. It looks empty, too, before the writer joined, and while as many
 // blocks are held as may be and the next message is a block, or any message with DropOldest (Return wakes the inbox). An error wraps ErrCorruptRoute: the route is lost.
 func (r *Reader) TryReceive(rec *Record) (bool, error) {
+	if r.asideLen.Load() != 0 {
+		return r.takeAside(rec), nil
+	}
 	if ok, err := r.look(); !ok {
 		return false, err
 	}
@@ -24,7 +27,7 @@ func (r *Reader) TryReceive(rec *Record) (bool, error) {
 // TryReceiveBatch is TryReceive of up to len(recs) messages at once; n is how many there were. Unless the writer may drop
 // what is unread it hears of them all with one store. An error that comes after the first message is the next call's.
 func (r *Reader) TryReceiveBatch(recs []*Record) (n int, err error) {
-	if r.spec.Policy == DropOldest {
+	if r.spec.Policy == DropOldest || r.asideLen.Load() != 0 {
 		for n < len(recs) {
 			ok, err := r.TryReceive(recs[n])
 			if !ok {
@@ -267,6 +270,9 @@ func (r *Reader) Disarm() {
 func (r *Reader) hasNews() bool {
 	if r.err != nil {
 		return true
+	}
+	if r.asideLen.Load() != 0 {
+		return !r.blocked.Load()
 	}
 	if r.starved.Load() && r.held.Load() >= r.spec.holdLimit() {
 		return false // Return wakes

@@ -1,0 +1,112 @@
+package node_test
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/bhome-bus/bhome/node"
+)
+
+// Messages that come before the news of their segment wait for them, in order; those of others go on meanwhile.
+func TestMessagesWaitForNews(t *testing.T) {
+	for name, receive := range map[string]func(b *bus, sub *node.Subscription) []node.Message{
+		"one by one": func(b *bus, sub *node.Subscription) []node.Message {
+			m, err := sub.Receive(b.ctx)
+			if err != nil {
+				b.t.Fatal(err)
+			}
+			return []node.Message{m}
+		},
+		"batches": func(b *bus, sub *node.Subscription) []node.Message {
+			ms := make([]node.Message, 8)
+			n, err := sub.ReceiveBatch(b.ctx, ms)
+			if err != nil {
+				b.t.Fatal(err)
+			}
+			return ms[:n]
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBus(t)
+			late, other := b.publisher(b.attach("late"), "a"), b.publisher(b.attach("other"), "a")
+			reader := b.attach("reader")
+			sub := b.subscribe(reader, "a")
+			take := func(want ...string) {
+				t.Helper()
+				var got []string
+				for len(got) < len(want) {
+					for _, m := range receive(b, sub) {
+						got = append(got, string(m.Bytes()[:6]))
+						if err := m.Release(); err != nil {
+							t.Error(err)
+						}
+					}
+				}
+				if !slices.Equal(got, want) {
+					t.Fatalf("got %q, want %q", got, want)
+				}
+			}
+			send := func(p *node.Publisher, text string) {
+				t.Helper()
+				if err := p.Publish(b.ctx, append([]byte(text), bytes.Repeat([]byte{'.'}, 2000)...)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			send(late, "late 0")
+			take("late 0")
+			send(other, "othr 0")
+			take("othr 0")
+			tell := node.ForgetSegments(reader, "late")
+			for i := range 3 {
+				send(late, fmt.Sprint("late ", i))
+			}
+			for i := range 5 {
+				send(other, fmt.Sprint("othr ", i))
+				take(fmt.Sprint("othr ", i))
+			}
+			tell()
+			take("late 0", "late 1", "late 2")
+			send(late, "late 3")
+			take("late 3")
+			if bad := reader.Stats().BadWords; bad != 0 {
+				t.Errorf("%d words were rubbish", bad)
+			}
+		})
+	}
+}
+
+// What is never told is rubbish after a while, and given back; what comes after it is read.
+func TestNewsThatNeverCome(t *testing.T) {
+	b := newBus(t)
+	pub := b.publisher(b.attach("pub"), "a")
+	reader := b.attach("reader")
+	sub := b.subscribe(reader, "a")
+	block := bytes.Repeat([]byte{'x'}, 2000)
+	if err := pub.Publish(b.ctx, block); err != nil {
+		t.Fatal(err)
+	}
+	m, err := sub.Receive(b.ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Release(); err != nil {
+		t.Fatal(err)
+	}
+	node.ForgetSegments(reader, "pub")
+	for _, payload := range [][]byte{block, []byte("short")} {
+		if err := pub.Publish(b.ctx, payload); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if m, err = sub.Receive(b.ctx); err != nil || string(m.Bytes()) != "short" {
+		t.Fatalf("%q, %v", m.Bytes(), err)
+	}
+	if err := m.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if bad := reader.Stats().BadWords; bad != 1 {
+		t.Errorf("%d words were rubbish", bad)
+	}
+}
