@@ -21,7 +21,8 @@ const (
 // housekeep is the goroutine that gives surplus back, takes back what readers returned after the last send, frees routes
 // that are over, and says that we live. It sleeps while there is nothing to do but that.
 func (n *Node) housekeep() {
-	beat, last := time.NewTimer(n.beatEvery()), time.Now()
+	every, last := n.beatEvery(), time.Now()
+	beat := time.NewTimer(every)
 	defer beat.Stop()
 	retry := time.NewTimer(time.Hour)
 	defer retry.Stop()
@@ -38,7 +39,11 @@ func (n *Node) housekeep() {
 			last = n.heartbeat(last)
 			n.endClosedPeers()
 			n.mag.trimIdle()
-			beat.Reset(n.beatEvery())
+			beat.Reset(every)
+		}
+		if e := n.beatEvery(); e != every { // another center has another wish, and the first makes itself known after our start
+			every = e
+			beat.Reset(every)
 		}
 		emptied := n.reclaimRoutes()
 		n.backstopInboxes()
