@@ -34,12 +34,38 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	os.Exit(m.Run())
+	os.Exit(withDaemon(m.Run))
+}
+
+// daemonEnv is where TestMain has built bhomed.
+const daemonEnv = "BHOME_DEATHS_DAEMON"
+
+// withDaemon builds bhomed for all tests.
+func withDaemon(run func() int) int {
+	dir, err := os.MkdirTemp("", "bhome-deaths-")
+	if err == nil {
+		defer os.RemoveAll(dir)
+		err = os.Setenv(daemonEnv, filepath.Join(dir, "bhomed"))
+	}
+	if err == nil {
+		var out []byte
+		if out, err = exec.Command("go", "build", "-o", os.Getenv(daemonEnv), "github.com/bhome-bus/bhome/cmd/bhomed").CombinedOutput(); err != nil {
+			err = fmt.Errorf("%w\n%s", err, out)
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "build bhomed:", err)
+		return 1
+	}
+	return run()
 }
 
 // play is what the other processes do. They report on standard output and end with standard input.
 func play(role, socket string) error {
 	ctx := context.Background()
+	if role == "starter" {
+		return starter(ctx, socket)
+	}
 	cfg := node.Config{Name: role, Socket: socket}
 	if role == "taker" {
 		cfg.Name, cfg.Takeover = "cam", true
@@ -49,6 +75,10 @@ func play(role, socket string) error {
 		return err
 	}
 	switch role {
+	case "sleeper":
+		return sleeper(ctx, n)
+	case "holder":
+		return holder(ctx, n)
 	case "cam", "taker":
 		go func() {
 			<-n.Done()
@@ -203,19 +233,16 @@ func role(t *testing.T, name, socket string) *process {
 	return start(t, cmd)
 }
 
-// daemon runs bhomed, built once a test, on a socket.
+// daemon runs bhomed on a socket of the test's own.
 type daemon struct {
 	*process
-	program, socket string
+	socket string
+	args   []string
 }
 
-func newDaemon(t *testing.T) *daemon {
+func newDaemon(t *testing.T, args ...string) *daemon {
 	t.Helper()
-	dir := t.TempDir()
-	d := &daemon{program: filepath.Join(dir, "bhomed"), socket: filepath.Join(dir, "bus.sock")}
-	if out, err := exec.Command("go", "build", "-o", d.program, "github.com/bhome-bus/bhome/cmd/bhomed").CombinedOutput(); err != nil {
-		t.Fatalf("build bhomed: %v\n%s", err, out)
-	}
+	d := &daemon{socket: filepath.Join(t.TempDir(), "bus.sock"), args: args}
 	d.run(t)
 	return d
 }
@@ -223,8 +250,7 @@ func newDaemon(t *testing.T) *daemon {
 // run starts it and waits until it listens.
 func (d *daemon) run(t *testing.T) {
 	t.Helper()
-	cmd := exec.Command(d.program, "--socket", d.socket, "--log-level", "error")
-	d.process = start(t, cmd)
+	d.process = start(t, exec.Command(os.Getenv(daemonEnv), append([]string{"--socket", d.socket, "--log-level", "error"}, d.args...)...))
 	deadline := time.Now().Add(patience)
 	for {
 		n, err := node.Attach(t.Context(), node.Config{Name: "waits", Socket: d.socket, Inspect: true})
