@@ -325,9 +325,7 @@ func (s *session) welcome(c actor.Context, m *nodeAttached) error {
 	root, self := c.ActorSystem().Root, c.Self()
 	inbox, up, bell := s.inbox, s.up, s.bell
 	w, err := s.reactor.WatchBell(bellRead, func(uint32) {
-		inbox.Wake(up[0])
-		inbox.Wake(up[1])
-		pushed := [upQueues]uint64{up[0].Pushed(), up[1].Pushed()}
+		pushed := [upQueues]uint64{inbox.WakeAndSee(up[0]), inbox.WakeAndSee(up[1])}
 		something := pushed != bell.pushed
 		bell.pushed = pushed
 		if bell.wantSpace.Swap(false) {

@@ -36,8 +36,5 @@ func (r *Reader) heardRing() bool {
 	return ok
 }
 
-// Pushed changes whenever the writer says that there is more; it is the writer's word. The route must have been joined.
-func (r *Reader) Pushed() uint64 { return r.peer.tail.Load() } // pairs with Writer.publish
-
 // SpaceWanted changes whenever ArmSpace asks the reader to ring. It may be called by anybody.
 func (w *Writer) SpaceWanted() uint64 { return w.spaceSeen.Load() } // pairs with ArmSpace
