@@ -1,5 +1,10 @@
 package node
 
+import "time"
+
+// SetNewsTimeout is for a node that receives nothing yet.
+func SetNewsTimeout(n *Node, d time.Duration) { n.newsTimeout = d }
+
 // ForgetSegments has n not know the data segments of the process called name, until tell is called: as when the center died
 // before it could pass them on.
 func ForgetSegments(n *Node, name string) (tell func()) {

@@ -8,45 +8,81 @@ import (
 
 	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
 	"github.com/bhome-bus/bhome/shmio"
+	"github.com/bhome-bus/bhome/wire"
 )
 
-// How long a route waits for what a message of it needs and the center has to tell.
-const (
-	newsTimeout   = time.Second     // it is on the socket already,
-	returnTimeout = 5 * time.Second // but the first such time of a new center: processes come back to it one by one
-)
+// newsTimeout is how long a route waits for what a message of it needs and a center that is there has to tell. Usually it is
+// on the socket already; after a restart of the center processes come back to it one by one. It costs nobody else.
+const newsTimeout = 10 * time.Second
 
 // errNotYet says that a message's segment or topic is not known here: the sender heard of it before us.
 var errNotYet = errors.New("its segment or topic has not been told")
 
-// notYet is the error of a message that needs news, unless they were waited for in vain.
-func (r *inRoute) notYet(rec *shmio.Record, err error) error {
-	if r.givenUp.Load() == rec.Seq+1 {
-		return err
+// errPutBack says that a message comes again when its news are there.
+var errPutBack = errors.New("it was put back")
+
+// read is resolve of a message that may have come before the news that it needs: it is put back then (errPutBack) and its
+// route waits, and no other does. A center that dies may take the news along: they come with the next one. Any other error is
+// resolve's.
+func (r *inRoute) read(rec *shmio.Record, m *received) error {
+	for {
+		err := r.resolve(rec, m)
+		if err == nil && r.kind == bhomev1.RouteKind_ROUTE_KIND_PUBSUB {
+			if _, known := r.topic(m.topicID); !known {
+				if err = r.notYet(rec, wire.ErrBadHeader); !errors.Is(err, errNotYet) {
+					return nil // the subscription refuses it
+				}
+			}
+		}
+		if !errors.Is(err, errNotYet) {
+			return err
+		}
+		if r.putBack(rec) {
+			return errPutBack
+		}
+		r.awaitNews(r.n.ctx, rec) // the last of a route that is over: nothing else comes this way
 	}
-	return fmt.Errorf("%w: %w", errNotYet, err)
 }
 
-// setAside puts a message back that has come before the news that it needs; its route waits for them, and no other does. A
-// center that dies may take them along: then they come with the next. false: err is another.
-func (r *inRoute) setAside(rec *shmio.Record, err error) bool {
-	if !errors.Is(err, errNotYet) {
-		return false
+// putBack puts a message back until there are news; false: the route is over, nobody would receive it again.
+func (r *inRoute) putBack(rec *shmio.Record) bool {
+	r.mu.Lock()
+	over := r.done.Load()
+	if !over {
+		r.r.PutBack(rec)
 	}
-	if !r.inbox.PutBack(r.r, rec) { // nobody receives any more
-		if rec.IsBlock() {
-			r.giveBack(rec.Seq)
-		}
-		return true
+	r.mu.Unlock()
+	if over {
+		return false
 	}
 	own := *rec
 	r.n.background(func(ctx context.Context) {
-		if !r.n.awaitNews(ctx, func() bool { return r.done.Load() || r.hasNews(&own) }) {
-			r.givenUp.Store(own.Seq + 1)
-		}
-		r.inbox.Resume(r.r)
+		r.awaitNews(ctx, &own)
+		r.r.Resume()
 	})
 	return true
+}
+
+// awaitNews returns when rec can be read, or must not wait any more; nor must what was sent until then.
+func (r *inRoute) awaitNews(ctx context.Context, rec *shmio.Record) {
+	if r.n.awaitNews(ctx, func() bool { return r.hasNews(rec) }) {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	upTo := rec.Seq + 1
+	if !r.freed {
+		upTo = max(upTo, r.r.Head()+r.r.Unread())
+	}
+	r.givenUp.Store(upTo)
+}
+
+// notYet is the error of a message that needs news, unless they were waited for in vain.
+func (r *inRoute) notYet(rec *shmio.Record, err error) error {
+	if int64(rec.Seq-r.givenUp.Load()) < 0 {
+		return err
+	}
+	return fmt.Errorf("%w: %w", errNotYet, err)
 }
 
 // hasNews tells whether rec can be read now, or never.
@@ -84,15 +120,11 @@ func (n *Node) awaitNews(ctx context.Context, cond func() bool) bool {
 			}
 			continue
 		}
-		until := from.Add(newsTimeout)
-		if lk.resumed && until.Before(lk.began.Add(returnTimeout)) {
-			until = lk.began.Add(returnTimeout)
-		}
 		p := lk.progress.C()
 		if cond() {
 			return true
 		}
-		timeout := time.NewTimer(time.Until(until))
+		timeout := time.NewTimer(time.Until(from.Add(n.newsTimeout)))
 		select {
 		case <-p:
 		case <-lk.readDone:

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/bhome-bus/bhome/node"
 )
@@ -82,6 +83,7 @@ func TestNewsThatNeverCome(t *testing.T) {
 	b := newBus(t)
 	pub := b.publisher(b.attach("pub"), "a")
 	reader := b.attach("reader")
+	node.SetNewsTimeout(reader, 10*time.Millisecond)
 	sub := b.subscribe(reader, "a")
 	block := bytes.Repeat([]byte{'x'}, 2000)
 	if err := pub.Publish(b.ctx, block); err != nil {
@@ -95,7 +97,7 @@ func TestNewsThatNeverCome(t *testing.T) {
 		t.Fatal(err)
 	}
 	node.ForgetSegments(reader, "pub")
-	for _, payload := range [][]byte{block, []byte("short")} {
+	for _, payload := range [][]byte{block, block, []byte("short")} {
 		if err := pub.Publish(b.ctx, payload); err != nil {
 			t.Fatal(err)
 		}
@@ -106,7 +108,7 @@ func TestNewsThatNeverCome(t *testing.T) {
 	if err := m.Release(); err != nil {
 		t.Fatal(err)
 	}
-	if bad := reader.Stats().BadWords; bad != 1 {
+	if bad := reader.Stats().BadWords; bad != 2 {
 		t.Errorf("%d words were rubbish", bad)
 	}
 }

@@ -54,13 +54,14 @@ type Node struct {
 	linked  *broadcast           // fires when link changes
 	changed *broadcast           // fires when routes come or go
 
-	ctx     context.Context // of the goroutines
-	stop    context.CancelFunc
-	wg      sync.WaitGroup
-	closing chan struct{} // closed when the node ends, whatever the reason
-	pokeC   chan struct{}
-	endOnce sync.Once
-	err     error // why it ended; read after closing
+	ctx         context.Context // of the goroutines
+	stop        context.CancelFunc
+	wg          sync.WaitGroup
+	closing     chan struct{} // closed when the node ends, whatever the reason
+	pokeC       chan struct{}
+	newsTimeout time.Duration
+	endOnce     sync.Once
+	err         error // why it ended; read after closing
 
 	life sync.RWMutex // held for reading while a request looks at the link segment, and while it, or a reply, is sent
 
@@ -92,7 +93,7 @@ func Attach(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	cfg = cfg.withDefaults()
 	n := &Node{cfg: cfg, log: cfg.Logger, linked: newBroadcast(), changed: newBroadcast(), closing: make(chan struct{}),
-		pokeC: make(chan struct{}, 1), peers: map[uint64]*peer{}, in: map[uint64]*inRoute{}, out: map[uint64]*outRoute{},
+		pokeC: make(chan struct{}, 1), newsTimeout: newsTimeout, peers: map[uint64]*peer{}, in: map[uint64]*inRoute{}, out: map[uint64]*outRoute{},
 		replyRoutes: map[uint64]*outRoute{}, pubs: map[string]*topicPub{}, clients: map[string]*serviceClient{}, sinks: map[uint64]queuedSink{}}
 	n.ctx, n.stop = context.WithCancel(context.Background())
 	n.name.Store(&cfg.Name)
@@ -281,10 +282,13 @@ func (n *Node) tell(ctx context.Context, t *told, call func(lk *link) error) err
 	}
 }
 
-// awaitSocket waits until the socket's goroutine has made cond true; otherwise after newsTimeout, or when there is no
+// socketTimeout is how long is waited for news that must be on the socket already.
+const socketTimeout = time.Second
+
+// awaitSocket waits until the socket's goroutine has made cond true; otherwise after socketTimeout, or when there is no
 // center, it returns err.
 func (n *Node) awaitSocket(cond func() bool, err error) error {
-	timeout := time.NewTimer(newsTimeout)
+	timeout := time.NewTimer(socketTimeout)
 	defer timeout.Stop()
 	for {
 		lk := n.link.Load()

@@ -43,7 +43,7 @@ func (s *Subscription) ReceiveBatch(ctx context.Context, into []Message) (int, e
 		got := 0
 		aside := r.r.Aside()
 		for i, sl := range sls[:n] {
-			if r.r.Aside() > aside && r.setAside(&sl.rec, errNotYet) {
+			if r.r.Aside() > aside && r.putBack(&sl.rec) {
 				continue // one before it waits for news
 			}
 			if !s.accept(r, sl) {

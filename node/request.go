@@ -355,8 +355,8 @@ func (rs *replies) receive(ctx context.Context) {
 			continue
 		}
 		r := rd.Tag().(*inRoute)
-		if err = r.resolve(&sl.rec, &sl.m); err != nil {
-			if !r.setAside(&sl.rec, err) {
+		if err = r.read(&sl.rec, &sl.m); err != nil {
+			if !errors.Is(err, errPutBack) {
 				rs.n.badWord("a reply of "+r.peer.name, err)
 			}
 			rs.slots.put(sl)

@@ -31,7 +31,7 @@ type inRoute struct {
 	done   atomic.Bool
 	doneAt atomic.Int64 // when, ns; 0: not yet
 
-	givenUp atomic.Uint64 // one after the last message whose news were waited for in vain; pairs with notYet
+	givenUp atomic.Uint64 // messages before this wait for news no more; pairs with notYet
 
 	topicsMu sync.RWMutex
 	mu       sync.Mutex
@@ -360,7 +360,9 @@ func (r *inRoute) refuse() {
 	if r.freed {
 		return
 	}
-	r.r.Resume() // nothing is waited for any more
+	if r.r.Aside() > 0 {
+		r.r.Resume() // nothing is waited for any more
+	}
 	var rec shmio.Record
 	var m received
 	for {

@@ -141,12 +141,12 @@ func (s *Service) receive() {
 			continue
 		}
 		r := rd.Tag().(*inRoute)
-		err = r.resolve(&sl.rec, &sl.m)
+		err = r.read(&sl.rec, &sl.m)
 		if r.ending.Load() {
 			r.drained()
 		}
 		if err != nil {
-			if !r.setAside(&sl.rec, err) {
+			if !errors.Is(err, errPutBack) {
 				s.n.badWord("a request of "+r.peer.name, err)
 			}
 			s.slots.put(sl)

@@ -170,21 +170,13 @@ func (s *Subscription) took(sl *slot, rd *shmio.Reader, err error) (Message, boo
 
 // accept finds out what came in sl; false: it is nothing for the caller, and has been returned, or comes again.
 func (s *Subscription) accept(r *inRoute, sl *slot) bool {
-	err := r.resolve(&sl.rec, &sl.m)
-	name, ok := "", false
-	if err == nil {
-		if name, ok = r.topic(sl.m.topicID); !ok {
-			if err = r.notYet(&sl.rec, wire.ErrBadHeader); !errors.Is(err, errNotYet) {
-				err = nil // it is refused below
-			}
-		}
-	}
-	if err != nil {
-		if !r.setAside(&sl.rec, err) {
+	if err := r.read(&sl.rec, &sl.m); err != nil {
+		if !errors.Is(err, errPutBack) {
 			s.n.badWord("a message of "+r.peer.name, err)
 		}
 		return false
 	}
+	name, ok := r.topic(sl.m.topicID)
 	expired := s.msg.GetExpiryNs() > 0 && sl.m.age() > time.Duration(s.msg.GetExpiryNs())
 	if ok && !expired {
 		sl.route, sl.topic = r, name

@@ -1,51 +1,38 @@
 package shmio
 
-// PutBack puts back what was received from r: it comes again, before anything else of r, once Resume was called. Until then
-// nothing is received from r; other routes go on. A block counts as held all the while. false: r is not in the Inbox any
-// more, and rec stays the caller's.
-func (in *Inbox) PutBack(r *Reader, rec *Record) bool {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	if r.place.in != in {
-		return false
+// PutBack puts back what was received: it comes again, before anything else of this route, once Resume was called. Until
+// then nothing is received from it; an inbox's other routes go on. A block counts as held all the while. It may be called
+// by anybody who received it.
+func (r *Reader) PutBack(rec *Record) {
+	own := *rec
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	i := len(r.aside)
+	r.aside = append(r.aside, nil)
+	for ; i > 0 && ahead(r.aside[i-1].Seq, own.Seq); i-- { // several may be put back before one comes again
+		r.aside[i] = r.aside[i-1]
 	}
-	r.putAside(rec)
-	return true
+	r.aside[i] = &own
+	r.blocked.Store(true)
+	r.asideLen.Store(int32(len(r.aside)))
 }
 
-// Resume ends what PutBack began.
-func (in *Inbox) Resume(r *Reader) {
-	in.mu.Lock()
-	defer in.mu.Unlock()
+// Resume ends what PutBack began. It may be called by anybody.
+func (r *Reader) Resume() {
 	r.blocked.Store(false)
-	if r.place.in == in && r.place.hot < 0 {
-		in.heat(r)
-		in.wakeOne()
+	if in := r.inbox.Load(); in != nil {
+		in.Wake(r)
 	}
 }
-
-// Resume is Inbox.Resume of a reader that is in none.
-func (r *Reader) Resume() { r.blocked.Store(false) }
 
 // Aside is how many messages were put back and have not come again.
 func (r *Reader) Aside() int { return int(r.asideLen.Load()) }
 
-// putAside keeps a copy of rec, in the order of the route: several may be put back before one comes again.
-func (r *Reader) putAside(rec *Record) {
-	own := *rec
-	i := len(r.aside)
-	r.aside = append(r.aside, nil)
-	for ; i > 0 && ahead(r.aside[i-1].Seq, own.Seq); i-- {
-		r.aside[i] = r.aside[i-1]
-	}
-	r.aside[i] = &own
-	r.asideLen.Store(int32(len(r.aside)))
-	r.blocked.Store(true)
-}
-
 // takeAside takes the first of what was put back; false: not yet.
 func (r *Reader) takeAside(rec *Record) bool {
-	if r.blocked.Load() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.blocked.Load() || len(r.aside) == 0 {
 		return false
 	}
 	*rec = *r.aside[0]

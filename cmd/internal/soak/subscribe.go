@@ -97,7 +97,7 @@ func (s *subscriber) run(ctx context.Context) error {
 				err = s.take(m)
 			}
 			if err != nil {
-				return fmt.Errorf("subscription of %q (generation %d): %w", s.spec.Pattern, s.gen, err)
+				return fmt.Errorf("subscription %+v (generation %d): %w", s.spec, s.gen, err)
 			}
 		}
 		if n == 0 || len(s.held) >= s.spec.Hold/2 || s.r.IntN(8) == 0 {
