@@ -46,7 +46,7 @@ func (a *admission) close() {
 // its answer, and left says that the connection was not admitted after all.
 type (
 	knocked struct {
-		uid   uint32
+		cred  shmio.Cred
 		letIn chan *bhomev1.ErrorMsg
 	}
 	left struct{ uid uint32 }
@@ -110,7 +110,7 @@ func (a *acceptor) run() {
 func (a *acceptor) greet(c *shmio.Conn) {
 	defer context.AfterFunc(a.ctx, func() { _ = c.Close() })() // whatever it waits for then fails
 	cred := c.Peer()
-	k := &knocked{uid: cred.UID, letIn: make(chan *bhomev1.ErrorMsg, 1)}
+	k := &knocked{cred: cred, letIn: make(chan *bhomev1.ErrorMsg, 1)}
 	a.root.Send(a.center, k)
 	select {
 	case refused := <-k.letIn:
@@ -164,7 +164,9 @@ func (a *acceptor) turnAway(c *shmio.Conn, cred shmio.Cred, why *bhomev1.ErrorMs
 }
 
 func (a *acceptor) refuse(c *shmio.Conn, cred shmio.Cred, why *bhomev1.ErrorMsg) {
-	a.log.Warn("a process is refused", "pid", cred.PID, "uid", cred.UID, "reason", why.GetMessage(), "limit", why.GetLimit())
+	if why.GetCode() != bhomev1.ErrorCode_ERROR_CODE_NOT_ALLOWED { // the center has logged those, if they aren't too many
+		a.log.Warn("a process is refused", "pid", cred.PID, "uid", cred.UID, "reason", why.GetMessage(), "limit", why.GetLimit())
+	}
 	refuseConn(c, why)
 }
 

@@ -41,6 +41,7 @@ type center struct {
 	ticks    uint64
 	queries  *atomic.Int64 // goroutines that answer; pairs with their end
 	stopping bool
+	refusals refusals
 	// What goroutines of the center's, of sessions and of MsgRecords still have to do when their actors have ended.
 	background *sync.WaitGroup
 }
@@ -128,7 +129,7 @@ func (c *center) Receive(ctx actor.Context) {
 	case *timerTick:
 		c.onTick(ctx)
 	case *knocked:
-		m.letIn <- c.letIn(m.uid)
+		m.letIn <- c.letIn(m.cred)
 	case *left:
 		c.leave(m.uid)
 	case *admission:
@@ -160,6 +161,7 @@ func (c *center) start(ctx actor.Context) {
 	}
 	c.started = time.Now()
 	c.sessions, c.perUID = map[uint64]*admitted{}, map[uint32]int{}
+	c.refusals = newRefusals(c.log)
 	c.watchers, c.handlers = map[string]*actor.PID{}, map[uint32]*actor.PID{}
 	c.ids, c.queries, c.background = newSessionIDs(random()), new(atomic.Int64), new(sync.WaitGroup)
 	spawn := func(name string, a actor.Actor) *actor.PID {
@@ -212,10 +214,16 @@ func (c *center) stopped() {
 }
 
 // letIn says whether one more connection of a uid may be heard.
-func (c *center) letIn(uid uint32) *bhomev1.ErrorMsg {
-	l := c.cfg.Limits
+func (c *center) letIn(cred shmio.Cred) *bhomev1.ErrorMsg {
+	l, uid := c.cfg.Limits, cred.UID
 	if c.stopping {
 		return errorMsg(bhomev1.ErrorCode_ERROR_CODE_CLOSED, "the center is stopping")
+	}
+	if id := (Identity{PID: cred.PID, UID: uid, GID: cred.GID, Groups: cred.Groups}); !c.cfg.Access.Attach.admits(&id) {
+		c.public.Counter(7).Add(1)
+		why := notAllowed(&id, ruleAttach, "attach")
+		c.refusals.note(&id, why, monotonic())
+		return why
 	}
 	if n := c.perUID[uid]; n >= l.SessionsPerUID {
 		c.public.Counter(7).Add(1)
@@ -244,7 +252,7 @@ func (c *center) admit(ctx actor.Context, a *admission) {
 	}
 	close(a.taken)
 	c.knocking--
-	id := Identity{PID: a.cred.PID, UID: a.cred.UID, GID: a.cred.GID, ProcIndex: -1, Since: time.Now()}
+	id := Identity{PID: a.cred.PID, UID: a.cred.UID, GID: a.cred.GID, Groups: a.cred.Groups, ProcIndex: -1, Since: time.Now()}
 	if r := a.hello.GetResume(); r != 0 {
 		if old := c.sessions[r]; old != nil && old.id.UID == a.cred.UID && old.id.PID == a.cred.PID {
 			ctx.Send(old.pid, &endSession{"its process has attached again"})
@@ -373,6 +381,7 @@ func (c *center) onTick(ctx actor.Context) {
 		return
 	}
 	now := monotonic()
+	c.refusals.expire(now)
 	living := make(map[uint64]struct{}, len(c.sessions))
 	// Sessions that only have to be heard of now and then are looked after more rarely.
 	c.ticks++

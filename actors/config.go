@@ -41,6 +41,7 @@ type Config struct {
 	Socket     string      // path; "" is the first usable of shmio.SocketCandidates
 	SocketMode fs.FileMode // of the socket: who may connect
 	Limits     Limits
+	Access     Access // who may do what; not to be changed once it is given
 	// OfflineAfter is how long a node may be silent before it counts as unresponsive; nodes are told to speak three times
 	// as often. Nothing of an unresponsive node is reclaimed.
 	OfflineAfter time.Duration
@@ -127,6 +128,7 @@ func (c Config) Validate() error {
 	if c.SocketMode&^fs.ModePerm != 0 {
 		errs = append(errs, fmt.Errorf("SocketMode: %v has more than permissions", c.SocketMode))
 	}
+	errs = append(errs, c.Access.validate()...)
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("center config: %w", err)
 	}

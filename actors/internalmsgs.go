@@ -63,6 +63,7 @@ type (
 		size    uint64
 		number  uint32
 		place   segmentPlace
+		group   string            // access group; the node's word where it reports
 		refused *bhomev1.ErrorMsg // the node couldn't make it
 		report  bool              // of a node that attaches again
 	}
@@ -92,6 +93,7 @@ type chunk struct {
 type msgOp struct {
 	grant wire.Grant // Free, if req is nil's
 	req   wire.AllocRequest
+	group string // access group of the blocks
 	free  bool
 	init  bool // NodeInit: the answer is NodeInitReply
 }
@@ -118,6 +120,7 @@ type (
 	wantSegment struct {
 		size  uint64
 		place segmentPlace
+		group string
 	}
 	dropSegment struct {
 		number uint32
@@ -214,7 +217,8 @@ type (
 		peerSession uint64
 		added       []segmentFD
 		dropped     []*bhomev1.SegmentRef
-		all         bool // there are no others
+		all         bool                  // there are no others than
+		kept        map[segmentPlace]bool // these
 	}
 	// routeClosed: a node, or the loss of one, ended a route.
 	routeClosed struct {

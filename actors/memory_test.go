@@ -334,7 +334,7 @@ func TestSweepIsBounded(t *testing.T) {
 		n := &nodeRecord{session: 1000 + 10*i, pages: newNodePages(), number: 1}
 		n.pages.add(&dataSegment{base: 256, size: 1 << 20})
 		for k := range uint32(each) {
-			if _, ok := n.pages.alloc(0, k, 1); !ok {
+			if _, ok := n.pages.alloc("", 0, k, 1); !ok {
 				t.Fatal("no room")
 			}
 		}

@@ -91,6 +91,7 @@ type Identity struct {
 	Session   uint64
 	PID       int32
 	UID, GID  uint32
+	Groups    []uint32 // supplementary, as they were when it connected; not to be changed
 	Name      string
 	ProcIndex int // -1: none
 	Since     time.Time

@@ -36,7 +36,7 @@ func (m *msgRecords) addSegment(c actor.Context, a *segmentAdd) {
 			closeSegment(a.seg)
 			return
 		}
-		n.pages.add(&dataSegment{base: a.place.base, generation: a.place.generation, number: a.number, size: a.size, seg: a.seg})
+		n.pages.add(&dataSegment{base: a.place.base, generation: a.place.generation, number: a.number, group: a.group, size: a.size, seg: a.seg})
 	default:
 		m.grown(c, n, a)
 	}
@@ -44,13 +44,14 @@ func (m *msgRecords) addSegment(c actor.Context, a *segmentAdd) {
 
 // grown ends a node's growth, one way or the other.
 func (m *msgRecords) grown(c actor.Context, n *nodeRecord, a *segmentAdd) {
-	g := n.growing
+	g := n.growing[a.group]
 	if g == nil || a.place != g.place {
 		closeSegment(a.seg)
 		m.log.Warn("a data segment that nobody asked for is ignored", "node", n.name, "base", a.place.base)
 		return
 	}
-	n.growing = nil
+	delete(n.growing, g.group)
+	n.waiting -= len(g.waiting)
 	refused := a.refused
 	if refused == nil && (a.seg == nil || a.size != g.size) {
 		refused = errorMsg(bhomev1.ErrorCode_ERROR_CODE_INVALID_INPUT, "the node made a segment of %d bytes where %d were asked for", a.size, g.size)
@@ -62,7 +63,7 @@ func (m *msgRecords) grown(c actor.Context, n *nodeRecord, a *segmentAdd) {
 		m.uncharge(n, g.size)
 		m.refuseAll(n, g, refused, late)
 	} else {
-		n.pages.add(&dataSegment{base: g.place.base, generation: g.place.generation, number: a.number, size: g.size, seg: a.seg, emptySince: 0})
+		n.pages.add(&dataSegment{base: g.place.base, generation: g.place.generation, number: a.number, group: g.group, size: g.size, seg: a.seg, emptySince: 0})
 		now := monotonic()
 		for _, op := range g.waiting {
 			m.grant(c, n, op, now, &late.replies, &late.refusals)
@@ -106,8 +107,8 @@ func (m *msgRecords) release(session uint64, reason string) {
 		m.log.Debug("blocks released", "node", n.name, "blocks", n.pages.blocks, "bytes", n.pages.bytes, "reason", reason)
 	}
 	total := n.control + n.pages.segSize
-	if n.growing != nil {
-		total += n.growing.size
+	for _, g := range n.growing {
+		total += g.size
 	}
 	n.number = 1 // all at once
 	m.uncharge(n, total)
@@ -164,18 +165,20 @@ func (m *msgRecords) sweep(c actor.Context, t *tick) {
 			m.release(n.session, "its end was missed")
 			continue
 		}
-		if g := n.growing; g != nil && len(g.waiting) > 0 && t.now-g.since > int64(waitForGrowth) {
-			m.giveUpGrowth(c, n)
+		for _, g := range n.growing {
+			if len(g.waiting) > 0 && t.now-g.since > int64(waitForGrowth) {
+				m.giveUpGrowth(c, n, g)
+			}
 		}
 		m.dropEmpty(c, n, t.now)
 	}
 }
 
 // giveUpGrowth refuses what waits for a segment. The segment itself may still come: its place stays reserved.
-func (m *msgRecords) giveUpGrowth(c actor.Context, n *nodeRecord) {
-	g := n.growing
+func (m *msgRecords) giveUpGrowth(c actor.Context, n *nodeRecord, g *growth) {
 	late := &lateReplies{}
 	m.refuseAll(n, g, errorMsg(bhomev1.ErrorCode_ERROR_CODE_NO_MEMORY, "the node has not made the segment of %d bytes it was asked for", g.size), late)
+	n.waiting -= len(g.waiting)
 	g.waiting = nil
 	c.Send(n.pid, late)
 }

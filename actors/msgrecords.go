@@ -16,6 +16,7 @@ import (
 
 const (
 	growMost      = 64 << 20         // segments grow by doubling up to this size
+	firstOfGroup  = 128 << 10        // the first of an access group is twice as large
 	maxWaiting    = 4096             // requests of a node that wait for a segment
 	waitForGrowth = 10 * time.Second // then they are refused
 	dropAfter     = 5 * time.Second  // an empty segment is let go
@@ -41,15 +42,17 @@ type nodeRecord struct {
 	name    string
 	pid     *actor.PID // its Session
 	pages   *nodePages
-	control uint64 // bytes of segments that hold no blocks
-	number  int    // segments
-	growing *growth
-	warned  bool   // that its control segments exceed a limit
-	nextID  uint32 // request ids of the center's own grants
+	control uint64             // bytes of segments that hold no blocks
+	number  int                // segments
+	growing map[string]*growth // by access group
+	waiting int                // requests that wait for them
+	warned  bool               // that its control segments exceed a limit
+	nextID  uint32             // request ids of the center's own grants
 }
 
 // growth is a segment that a node was asked for, and the requests that wait for it.
 type growth struct {
+	group   string
 	size    uint64
 	place   segmentPlace
 	since   int64
@@ -134,7 +137,7 @@ func (m *msgRecords) uncharge(n *nodeRecord, bytes uint64) {
 }
 
 func (m *msgRecords) attach(a *nodeAttach) (base, generation uint32, err *bhomev1.ErrorMsg) {
-	n := &nodeRecord{session: a.session, uid: a.uid, name: a.name, pid: a.from, pages: newNodePages()}
+	n := &nodeRecord{session: a.session, uid: a.uid, name: a.name, pid: a.from, pages: newNodePages(), growing: map[string]*growth{}}
 	if err := m.charge(n, a.control); err != nil {
 		_ = a.data.Close() // the refusal is what counts
 		return 0, 0, err
@@ -219,7 +222,7 @@ func (m *msgRecords) grant(c actor.Context, n *nodeRecord, op msgOp, now int64, 
 	}
 	want, got := 1<<req.Log2, 0
 	for ; got < want; got++ {
-		place, ok := n.pages.alloc(req.Class, req.ID, now)
+		place, ok := n.pages.alloc(op.group, req.Class, req.ID, now)
 		if !ok {
 			break
 		}
@@ -259,17 +262,22 @@ func (m *msgRecords) grow(c actor.Context, n *nodeRecord, op msgOp, now int64) *
 		return &bhomev1.ErrorMsg{Code: bhomev1.ErrorCode_ERROR_CODE_TOO_LARGE, Limit: "max_message", Whose: m.cfg.Bus,
 			InUse: uint64(wire.GetAllocSize(int(op.req.Class))), Max: m.cfg.Limits.MaxMessage}
 	}
-	if g := n.growing; g != nil {
-		if len(g.waiting) >= maxWaiting {
+	if g := n.growing[op.group]; g != nil {
+		if n.waiting >= maxWaiting {
 			return &bhomev1.ErrorMsg{Code: bhomev1.ErrorCode_ERROR_CODE_TOO_MANY, Limit: "waiting requests", Whose: n.name, InUse: maxWaiting, Max: maxWaiting}
 		}
 		if len(g.waiting) == 0 {
 			g.since = now
 		}
 		g.waiting = append(g.waiting, op)
+		n.waiting++
 		return nil
 	}
-	size := max(need, min(2*n.pages.last, growMost))
+	last := uint64(firstOfGroup)
+	if g := n.pages.groups[op.group]; g != nil {
+		last = g.last
+	}
+	size := max(need, min(2*last, growMost))
 	err := m.charge(n, size)
 	if err != nil && size > need {
 		size = need // a smaller one may still fit the limits
@@ -283,8 +291,10 @@ func (m *msgRecords) grow(c actor.Context, n *nodeRecord, op msgOp, now int64) *
 		m.uncharge(n, size)
 		return &bhomev1.ErrorMsg{Code: bhomev1.ErrorCode_ERROR_CODE_NO_MEMORY, Limit: "node address space", Whose: n.name, InUse: n.pages.segSize, Max: spaceBytes}
 	}
-	n.growing = &growth{size: size, place: segmentPlace{base, gen}, since: now, waiting: []msgOp{op}}
-	c.Send(n.pid, &wantSegment{size: size, place: n.growing.place})
+	g := &growth{group: op.group, size: size, place: segmentPlace{base, gen}, since: now, waiting: []msgOp{op}}
+	n.growing[op.group] = g
+	n.waiting++
+	c.Send(n.pid, &wantSegment{size: size, place: g.place, group: op.group})
 	return nil
 }
 

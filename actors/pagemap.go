@@ -17,18 +17,26 @@ const (
 // class, as in tcmalloc; large ones are runs of their own. Freed blocks are used again last in, first out.
 type nodePages struct {
 	segs    []*dataSegment
+	groups  map[string]*groupPages // by access group, made at the first segment or request of it
+	places  *shmio.Arena           // bases, in bytes of the node's 32 GiB space
+	gens    map[uint32]uint32      // next generation of a base that was used
+	blocks  int                    // granted
+	bytes   uint64                 // of the granted blocks
+	segSize uint64                 // of all segments
+}
+
+// groupPages is what segments of one access group have: nothing is cut from another group's.
+type groupPages struct {
 	partial [wire.AllocClasses][]*run // runs with room, the last is used first
-	places  *shmio.Arena              // bases, in bytes of the node's 32 GiB space
-	gens    map[uint32]uint32         // next generation of a base that was used
-	blocks  int                       // granted
-	bytes   uint64                    // of the granted blocks
-	segSize uint64                    // of all segments
 	last    uint64                    // size of the segment added last
+	segs    int
 }
 
 type dataSegment struct {
 	base, generation uint32
 	number           uint32
+	group            string
+	rows             *groupPages // of the group
 	size             uint64
 	pages            []*run // by page; nil: free
 	free             *shmio.Arena
@@ -58,7 +66,17 @@ type grantRec struct {
 const spaceBytes = 32 << 30
 
 func newNodePages() *nodePages {
-	return &nodePages{places: shmio.NewArena(pageBytes, spaceBytes, pageBytes), gens: map[uint32]uint32{}}
+	return &nodePages{groups: map[string]*groupPages{}, places: shmio.NewArena(pageBytes, spaceBytes, pageBytes), gens: map[uint32]uint32{}}
+}
+
+// group finds or makes what there is of an access group.
+func (n *nodePages) group(name string) *groupPages {
+	g := n.groups[name]
+	if g == nil {
+		g = &groupPages{}
+		n.groups[name] = g
+	}
+	return g
 }
 
 // reserve picks base and generation for a segment of size bytes; false: the node's space is used up.
@@ -84,7 +102,9 @@ func (n *nodePages) add(d *dataSegment) {
 	d.free = shmio.NewArena(shmio.FirstBlock, d.size/pageBytes*pageBytes, pageBytes)
 	n.segs = append(n.segs, d)
 	n.segSize += d.size
-	n.last = d.size
+	d.rows = n.group(d.group)
+	d.rows.last = d.size
+	d.rows.segs++
 }
 
 // drop forgets an empty segment; its base may be used again under the next generation.
@@ -95,6 +115,9 @@ func (n *nodePages) drop(base, generation uint32) *dataSegment {
 			n.segSize -= d.size
 			n.gens[base] = (generation + 1) % 8192
 			n.unreserve(base, d.size)
+			if d.rows.segs--; d.rows.segs == 0 && d.group != "" {
+				delete(n.groups, d.group) // it is empty: there are no runs without segments
+			}
 			return d
 		}
 	}
@@ -113,20 +136,24 @@ func runPages(block uint64) uint64 {
 	}
 }
 
-// alloc takes a block of the class; false: no segment has room.
-func (n *nodePages) alloc(class uint8, id uint32, now int64) (place uint32, ok bool) {
-	row := n.partial[class]
+// alloc takes a block of the class for an access group; false: no segment has room.
+func (n *nodePages) alloc(group string, class uint8, id uint32, now int64) (place uint32, ok bool) {
+	g := n.groups[group]
+	if g == nil {
+		return 0, false
+	}
+	row := g.partial[class]
 	if len(row) == 0 {
-		if !n.addRun(class) {
+		if !n.addRun(g, class) {
 			return 0, false
 		}
-		row = n.partial[class]
+		row = g.partial[class]
 	}
 	r := row[len(row)-1]
 	k := r.free[len(r.free)-1]
 	r.free = r.free[:len(r.free)-1]
 	if len(r.free) == 0 {
-		n.partial[class] = row[:len(row)-1]
+		g.partial[class] = row[:len(row)-1]
 		r.inRow = -1
 	}
 	r.recs[k] = grantRec{id: id, since: max(now, 1)}
@@ -139,11 +166,11 @@ func (r *run) place(k uint16) uint32 {
 	return r.seg.base + uint32((r.at+uint64(k)*r.block)/placeBytes)
 }
 
-func (n *nodePages) addRun(class uint8) bool {
+func (n *nodePages) addRun(g *groupPages, class uint8) bool {
 	block := wire.BlockSize(class)
 	pages := runPages(block)
 	for _, d := range n.segs {
-		if d.dropping {
+		if d.dropping || d.rows != g {
 			continue
 		}
 		at, ok := d.free.Alloc(pages * pageBytes)
@@ -159,7 +186,7 @@ func (n *nodePages) addRun(class uint8) bool {
 func (n *nodePages) putRun(d *dataSegment, class uint8, at, pages uint64) *run {
 	block := wire.BlockSize(class)
 	count := pages * pageBytes / block
-	r := &run{seg: d, at: at, pages: pages, class: class, block: block, free: make([]uint16, count), recs: make([]grantRec, count), inRow: len(n.partial[class])}
+	r := &run{seg: d, at: at, pages: pages, class: class, block: block, free: make([]uint16, count), recs: make([]grantRec, count), inRow: len(d.rows.partial[class])}
 	for i := range r.free {
 		r.free[i] = uint16(int(count) - 1 - i) // the first block is used first
 	}
@@ -168,7 +195,7 @@ func (n *nodePages) putRun(d *dataSegment, class uint8, at, pages uint64) *run {
 	}
 	d.used++
 	d.emptySince = 0
-	n.partial[class] = append(n.partial[class], r)
+	d.rows.partial[class] = append(d.rows.partial[class], r)
 	return r
 }
 
@@ -198,11 +225,12 @@ func (n *nodePages) release(g wire.Grant, now int64) bool {
 	n.blocks--
 	n.bytes -= r.block
 	r.free = append(r.free, k)
-	row := n.partial[r.class]
+	rows := r.seg.rows
+	row := rows.partial[r.class]
 	if r.inRow < 0 {
 		r.inRow = len(row)
-		n.partial[r.class] = append(row, r)
-		row = n.partial[r.class]
+		row = append(row, r)
+		rows.partial[r.class] = row
 	}
 	// A run that is all free goes back, unless it is the class's only one and small.
 	if len(r.free) == len(r.recs) && (len(row) > 1 || len(r.recs) == 1) {
@@ -212,12 +240,13 @@ func (n *nodePages) release(g wire.Grant, now int64) bool {
 }
 
 func (n *nodePages) removeRun(r *run, now int64) {
-	row := n.partial[r.class]
+	rows := r.seg.rows
+	row := rows.partial[r.class]
 	lastRun := row[len(row)-1]
 	row[r.inRow] = lastRun
 	lastRun.inRow = r.inRow
 	row[len(row)-1] = nil
-	n.partial[r.class] = row[:len(row)-1]
+	rows.partial[r.class] = row[:len(row)-1]
 	d := r.seg
 	for p := r.at / pageBytes; p < r.at/pageBytes+r.pages; p++ {
 		d.pages[p] = nil
@@ -230,10 +259,12 @@ func (n *nodePages) removeRun(r *run, now int64) {
 
 // releaseIdleRuns gives back the last, all-free runs of every class, so that segments can become empty.
 func (n *nodePages) releaseIdleRuns(now int64) {
-	for class := range n.partial {
-		for i := len(n.partial[class]) - 1; i >= 0; i-- {
-			if r := n.partial[class][i]; len(r.free) == len(r.recs) {
-				n.removeRun(r, now)
+	for _, g := range n.groups {
+		for class := range g.partial {
+			for i := len(g.partial[class]) - 1; i >= 0; i-- {
+				if r := g.partial[class][i]; len(r.free) == len(r.recs) {
+					n.removeRun(r, now)
+				}
 			}
 		}
 	}
@@ -264,11 +295,12 @@ func (n *nodePages) adopt(g wire.Grant, class uint8, now int64) bool {
 		}
 	}
 	if len(r.free) == 0 && r.inRow >= 0 {
-		row := n.partial[class]
+		rows := r.seg.rows
+		row := rows.partial[class]
 		lastRun := row[len(row)-1]
 		row[r.inRow] = lastRun
 		lastRun.inRow = r.inRow
-		n.partial[class] = row[:len(row)-1]
+		rows.partial[class] = row[:len(row)-1]
 		r.inRow = -1
 	}
 	r.recs[k] = grantRec{id: g.ID(), since: max(now, 1)}

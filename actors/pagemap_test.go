@@ -64,7 +64,7 @@ func (m *pagesModel) alloc(t rapidT, class uint8) bool {
 	t.Helper()
 	id := m.nextID
 	m.nextID = (m.nextID + 1) % (1 << 28)
-	place, ok := m.n.alloc(class, id, 1)
+	place, ok := m.n.alloc("", class, id, 1)
 	if !ok {
 		return false
 	}

@@ -31,21 +31,35 @@ type pubSub struct {
 	adopted  map[subKey]*subscription // of adopted routes whose Subscribe hasn't come yet
 	bySub    map[uint64]int           // subscriptions of a session
 	gauges   gauges
+	refusals refusals
 }
 
 type subKey struct{ session, number uint64 }
+
+// A publisher has a route to a subscription for each access group that topics of both belong to, a subscription one from
+// each publisher: what one process gets lies in no memory that others may read.
+type (
+	toKey struct {
+		sub   subKey
+		group string
+	}
+	fromKey struct {
+		session uint64
+		group   string
+	}
+)
 
 type subscription struct {
 	key    subKey
 	party  party
 	msg    *bhomev1.Subscribe
-	routes map[uint64]*psRoute // by publisher's session
+	routes map[fromKey]*psRoute
 }
 
 type publisher struct {
 	party  party
 	topics map[string]*bhomev1.Advertise
-	routes map[subKey]*psRoute
+	routes map[toKey]*psRoute
 	cost   uint64 // of its routes
 }
 
@@ -53,6 +67,7 @@ type psRoute struct {
 	id     uint64
 	pub    *publisher
 	sub    *subscription
+	group  string
 	topics map[string]uint32
 	quota  uint64
 	cost   uint64 // what it may take of the publisher's memory: quota and its half
@@ -61,7 +76,7 @@ type psRoute struct {
 // halfReport is one end of a route that outlived the center; the other end's report makes it whole.
 func newPubSub(cfg Config) *pubSub {
 	p := &pubSub{cfg: cfg, log: cfg.Logger, router: newRouter(0), subs: map[subKey]*subscription{},
-		pubs: map[uint64]*publisher{}, byTopic: map[string]map[uint64]struct{}{}, routes: map[uint64]*psRoute{}, reports: newReports(), bySub: map[uint64]int{}, adopted: map[subKey]*subscription{}, resuming: resumptions{}}
+		pubs: map[uint64]*publisher{}, byTopic: map[string]map[uint64]struct{}{}, routes: map[uint64]*psRoute{}, reports: newReports(), bySub: map[uint64]int{}, adopted: map[subKey]*subscription{}, resuming: resumptions{}, refusals: newRefusals(cfg.Logger)}
 	p.ids = newTopicIDs(0, cfg.Limits.Topics, func(topic string) bool { return len(p.byTopic[topic]) > 0 })
 	return p
 }
@@ -97,6 +112,7 @@ func (p *pubSub) Receive(c actor.Context) {
 		p.resuming.end(c, &p.router, m.session)
 	case *tick:
 		p.resuming.expire(c, &p.router, m.now)
+		p.refusals.expire(m.now)
 		for _, h := range p.reports.orphans() {
 			h.orphan(c)
 		}
@@ -115,18 +131,32 @@ func (p *pubSub) subscribe(c actor.Context, f *busFrame, m *bhomev1.Subscribe) {
 		commonReply(c, f.to, err)
 		return
 	}
-	s := &subscription{key: key, party: partyOf(f), msg: m, routes: map[uint64]*psRoute{}}
+	s := &subscription{key: key, party: partyOf(f), msg: m, routes: map[fromKey]*psRoute{}}
 	if m.Quota == 0 {
 		m.Quota = min(p.cfg.Limits.DefaultQuota, p.most())
 	}
-	matches := map[uint64][]string{} // publisher → topics
+	matches := map[fromKey][]string{} // publisher → topics
+	fresh := map[uint64]int{}         // publisher → routes to come
+	told := map[string]bool{}         // of rules that keep topics from it
 	p.topics.matchPattern(m.GetPattern(), func(topic string) {
+		if err := p.cfg.Access.refuses(&f.id, actSubscribe, topic); err != nil {
+			if !told[err.GetRule()] { // the subscription is good for others
+				told[err.GetRule()] = true
+				p.refusals.note(&f.id, err, monotonic())
+			}
+			return
+		}
+		group := p.cfg.Access.group(actSubscribe, topic)
 		for session := range p.byTopic[topic] {
-			matches[session] = append(matches[session], topic)
+			from := fromKey{session, group}
+			if matches[from] == nil && p.pubs[session].routes[toKey{key, group}] == nil {
+				fresh[session]++
+			}
+			matches[from] = append(matches[from], topic)
 		}
 	})
-	for session := range matches {
-		if err := p.room(p.pubs[session], s); err != nil {
+	for session, routes := range fresh {
+		if err := p.room(p.pubs[session], s, routes); err != nil {
 			commonReply(c, f.to, err)
 			return
 		}
@@ -143,8 +173,8 @@ func (p *pubSub) subscribe(c actor.Context, f *busFrame, m *bhomev1.Subscribe) {
 	if p.resuming[key.session] == nil { // else they would wait for each other
 		p.resuming.hold(id, op)
 	}
-	for session, topics := range matches {
-		p.connect(c, p.pubs[session], s, m.GetQuota(), topics, id, op)
+	for from, topics := range matches {
+		p.connect(c, p.pubs[from.session], s, from.group, m.GetQuota(), topics, id, op)
 	}
 	p.router.settle(c, id)
 }
@@ -152,6 +182,10 @@ func (p *pubSub) subscribe(c actor.Context, f *busFrame, m *bhomev1.Subscribe) {
 func (p *pubSub) checkSubscribe(f *busFrame, m *bhomev1.Subscribe) *bhomev1.ErrorMsg {
 	if err := wire.ValidatePattern(m.GetPattern()); err != nil {
 		return errorMsg(bhomev1.ErrorCode_ERROR_CODE_INVALID_INPUT, "%v", err)
+	}
+	if err := p.cfg.Access.refusesPattern(&f.id, m.GetPattern()); err != nil {
+		p.refusals.note(&f.id, err, monotonic())
+		return err
 	}
 	if m.GetDepth() < 1 || m.GetDepth() > 65536 || m.GetHold() < 1 || m.GetHold() > 65536 || m.GetOnFull() > bhomev1.Policy_POLICY_BLOCK || m.GetOnFull() < 0 || m.GetExpiryNs() < 0 {
 		return errorMsg(bhomev1.ErrorCode_ERROR_CODE_INVALID_INPUT, "depth %d and hold %d must be 1 to 65536, policy %d 0 to 2, expiry %d ns not negative", m.GetDepth(), m.GetHold(), m.GetOnFull(), m.GetExpiryNs())
@@ -178,16 +212,13 @@ func halfSize(s *subscription) uint64 {
 	return shmio.RouteSpec{Slots: slotsFor(m.GetDepth()), Depth: m.GetDepth(), Out: m.GetDepth() + m.GetHold()}.WriterSize()
 }
 
-// room says why a publisher can't have one more route, if so.
-func (p *pubSub) room(pub *publisher, s *subscription) *bhomev1.ErrorMsg {
+// room says why a publisher can't have so many more routes to a subscription, if so.
+func (p *pubSub) room(pub *publisher, s *subscription, more int) *bhomev1.ErrorMsg {
 	l := p.cfg.Limits
-	if pub.routes[s.key] != nil {
-		return nil
-	}
-	if n := len(pub.routes); n >= l.RoutesPerNode {
+	if n := len(pub.routes); n+more > l.RoutesPerNode {
 		return tooMany("routes_per_node", pub.party.id.Name, n, l.RoutesPerNode)
 	}
-	if pub.cost+s.msg.GetQuota()+halfSize(s) > p.most() {
+	if each := s.msg.GetQuota() + halfSize(s); pub.cost+uint64(more)*each > p.most() {
 		return &bhomev1.ErrorMsg{Code: bhomev1.ErrorCode_ERROR_CODE_NO_MEMORY, Limit: "route", Whose: pub.party.id.Name, InUse: pub.cost, Max: p.most(),
 			Message: fmt.Sprintf("the quotas of its subscribers and this one's %d bytes exceed what the publisher may use; ask for a smaller Quota", s.msg.GetQuota())}
 	}
@@ -197,8 +228,8 @@ func (p *pubSub) room(pub *publisher, s *subscription) *bhomev1.ErrorMsg {
 // share is the quota of a subscription's route from a publisher that came later than it: what it asked for, or half of
 // what the publisher has left. A subscriber's wishes must keep nobody from publishing; so one that finds no room at all,
 // not even for its ring, is left out (false).
-func (p *pubSub) share(pub *publisher, s *subscription) (quota uint64, ok bool) {
-	if pub.routes[s.key] != nil {
+func (p *pubSub) share(pub *publisher, s *subscription, group string) (quota uint64, ok bool) {
+	if pub.routes[toKey{s.key, group}] != nil {
 		return 0, true
 	}
 	left := p.most() - min(p.most(), pub.cost)
@@ -216,20 +247,21 @@ func (p *pubSub) share(pub *publisher, s *subscription) (quota uint64, ok bool) 
 	return quota, true
 }
 
-// connect opens a route, or adds topics to the one there is.
-func (p *pubSub) connect(c actor.Context, pub *publisher, s *subscription, quota uint64, topics []string, id uint64, op *routeOp) {
+// connect opens a route for topics of an access group, or adds them to the one there is.
+func (p *pubSub) connect(c actor.Context, pub *publisher, s *subscription, group string, quota uint64, topics []string, id uint64, op *routeOp) {
 	var added []*bhomev1.TopicID
-	if pub.routes[s.key] == nil {
+	to := toKey{s.key, group}
+	if pub.routes[to] == nil {
 		// A route that outlived the center, of which the subscriber hasn't heard: it has reported what it had before it
 		// subscribed. A second one beside it would double what is published.
 		for _, h := range p.reports.between(pub.party.id.Session, s.key) {
 			p.lone(c, h)
 		}
 	}
-	r := pub.routes[s.key]
+	r := pub.routes[to]
 	fresh := r == nil
 	if fresh {
-		r = &psRoute{id: p.router.routeID(), pub: pub, sub: s, topics: map[string]uint32{}, quota: quota, cost: quota + halfSize(s)}
+		r = &psRoute{id: p.router.routeID(), pub: pub, sub: s, group: group, topics: map[string]uint32{}, quota: quota, cost: quota + halfSize(s)}
 		p.record(r)
 	}
 	for _, t := range topics {
@@ -250,8 +282,8 @@ func (p *pubSub) connect(c actor.Context, pub *publisher, s *subscription, quota
 
 func (p *pubSub) record(r *psRoute) {
 	p.routes[r.id] = r
-	r.pub.routes[r.sub.key] = r
-	r.sub.routes[r.pub.party.id.Session] = r
+	r.pub.routes[toKey{r.sub.key, r.group}] = r
+	r.sub.routes[fromKey{r.pub.party.id.Session, r.group}] = r
 	r.pub.cost += r.cost
 	p.gauges.route(1)
 }
@@ -260,7 +292,7 @@ func (p *pubSub) openMsg(r *psRoute, topics []*bhomev1.TopicID) *bhomev1.RouteOp
 	m := r.sub.msg
 	return &bhomev1.RouteOpen{Route: r.id, Kind: bhomev1.RouteKind_ROUTE_KIND_PUBSUB, Slots: slotsFor(m.GetDepth()), Depth: m.GetDepth(),
 		Out: m.GetDepth() + m.GetHold(), Policy: m.GetOnFull(), Quota: r.quota, ExpiryNs: m.GetExpiryNs(), History: m.GetHistory(),
-		Topics: topics, Subscription: r.sub.key.number}
+		Topics: topics, Subscription: r.sub.key.number, Access: r.group}
 }
 
 // advertise records a publisher's topic and opens routes to every subscription that matches.
@@ -273,9 +305,15 @@ func (p *pubSub) advertise(c actor.Context, f *busFrame, m *bhomev1.Advertise) {
 		refuse(errorMsg(bhomev1.ErrorCode_ERROR_CODE_INVALID_INPUT, "%v", err))
 		return
 	}
+	if err := p.cfg.Access.refuses(&f.id, actPublish, topic); err != nil {
+		p.refusals.note(&f.id, err, monotonic())
+		refuse(err)
+		return
+	}
+	group := p.cfg.Access.group(actSubscribe, topic)
 	pub := p.pubs[f.id.Session]
 	if pub == nil {
-		pub = &publisher{party: partyOf(f), topics: map[string]*bhomev1.Advertise{}, routes: map[subKey]*psRoute{}}
+		pub = &publisher{party: partyOf(f), topics: map[string]*bhomev1.Advertise{}, routes: map[toKey]*psRoute{}}
 	}
 	pub.party = partyOf(f)
 	if n := len(pub.topics); n >= p.cfg.Limits.TopicsPerNode {
@@ -292,7 +330,9 @@ func (p *pubSub) advertise(c actor.Context, f *busFrame, m *bhomev1.Advertise) {
 	p.patterns.matchTopic(topic, func(k subKey) {
 		if !seen[k] {
 			seen[k] = true
-			subs = append(subs, p.subs[k])
+			if s := p.subs[k]; p.cfg.Access.refuses(&s.party.id, actSubscribe, topic) == nil {
+				subs = append(subs, s)
+			}
 		}
 	})
 	// The small ones first: there is room for more of them.
@@ -308,11 +348,11 @@ func (p *pubSub) advertise(c actor.Context, f *busFrame, m *bhomev1.Advertise) {
 	}
 	p.byTopic[topic][f.id.Session] = struct{}{}
 	id, op := p.router.begin(func(c actor.Context) {
-		c.Send(f.to.session, &frameOut{to: f.to, typ: bhomev1.MsgType_MSG_TYPE_ADVERTISE_REPLY, body: &bhomev1.AdvertiseReply{TopicId: topicID}})
+		c.Send(f.to.session, &frameOut{to: f.to, typ: bhomev1.MsgType_MSG_TYPE_ADVERTISE_REPLY, body: &bhomev1.AdvertiseReply{TopicId: topicID, Access: group}})
 	})
 	for _, s := range subs {
-		if quota, ok := p.share(pub, s); ok {
-			p.connect(c, pub, s, quota, []string{topic}, id, op)
+		if quota, ok := p.share(pub, s, group); ok {
+			p.connect(c, pub, s, group, quota, []string{topic}, id, op)
 		}
 	}
 	p.router.settle(c, id)
@@ -371,8 +411,8 @@ func (p *pubSub) unsubscribe(c actor.Context, key subKey, alive bool, reason str
 // close ends a route at both ends. pubAlive and subAlive tell each end whether the other's process goes on.
 func (p *pubSub) close(c actor.Context, r *psRoute, reason string, subAlive, pubAlive bool) {
 	delete(p.routes, r.id)
-	delete(r.pub.routes, r.sub.key)
-	delete(r.sub.routes, r.pub.party.id.Session)
+	delete(r.pub.routes, toKey{r.sub.key, r.group})
+	delete(r.sub.routes, fromKey{r.pub.party.id.Session, r.group})
 	r.pub.cost -= r.cost
 	p.gauges.route(-1)
 	c.Send(r.pub.party.pid, &closeRoute{route: r.id, reason: reason, alive: subAlive})

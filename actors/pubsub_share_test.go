@@ -30,10 +30,10 @@ func TestPubSubGreedySubscribers(t *testing.T) {
 	if pub.cost > h.most() {
 		t.Errorf("routes cost %d, at most %d", pub.cost, h.most())
 	}
-	if r := pub.routes[subKey{110, 1}]; r == nil || r.quota != 1<<20 {
+	if r := pub.routes[toKey{subKey{110, 1}, ""}]; r == nil || r.quota != 1<<20 {
 		t.Errorf("the modest subscriber has %+v", r)
 	}
-	if r := pub.routes[subKey{110, 2}]; r != nil && r.cost < 1<<20 {
+	if r := pub.routes[toKey{subKey{110, 2}, ""}]; r != nil && r.cost < 1<<20 {
 		t.Errorf("a route with a ring of %d bytes costs %d", halfSize(r.sub), r.cost)
 	}
 	h.gone(h.c, 100, false)

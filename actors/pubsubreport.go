@@ -23,6 +23,8 @@ func (p *pubSub) reported(c actor.Context, m *reportedRoute) {
 		p.lone(c, h)
 	case p.routes[m.route.GetRoute().GetRoute()] != nil || !h.agree():
 		h.close(c, endsDisagree)
+	case !p.allows(h.writer, &h.reader.id):
+		h.close(c, forbidden)
 	default:
 		s := p.reporter(h)
 		p.adopt(c, h, s)
@@ -62,7 +64,7 @@ func (p *pubSub) lone(c actor.Context, h *halfReport) {
 	if h.writer != nil {
 		w := h.writer.route.GetRoute()
 		s := p.subs[subKey{w.GetPeerSession(), w.GetSubscription()}]
-		if s != nil && p.routes[w.GetRoute()] == nil && s.routes[h.writer.id.Session] == nil && w.GetDepth() == s.msg.GetDepth() && w.GetPolicy() == s.msg.GetOnFull() {
+		if s != nil && p.routes[w.GetRoute()] == nil && s.routes[fromKey{h.writer.id.Session, w.GetAccess()}] == nil && p.allows(h.writer, &s.party.id) && w.GetDepth() == s.msg.GetDepth() && w.GetPolicy() == s.msg.GetOnFull() {
 			open := cloneOpen(w)
 			open.Role, open.PeerSession, open.PeerProc, open.PeerPid = bhomev1.Role_ROLE_READER, h.writer.id.Session, h.writer.id.Name, h.writer.id.PID
 			p.adopt(c, h, s)
@@ -74,6 +76,21 @@ func (p *pubSub) lone(c actor.Context, h *halfReport) {
 	h.close(c, "its other end is not there any more")
 }
 
+// allows reports whether a route that a writer has kept may go on to a reader: by the rules that hold now.
+func (p *pubSub) allows(writer *reportedRoute, reader *Identity) bool {
+	w := writer.route.GetRoute()
+	for _, t := range w.GetTopics() {
+		err := p.cfg.Access.refuses(&writer.id, actPublish, t.GetName())
+		if err == nil {
+			err = p.cfg.Access.refuses(reader, actSubscribe, t.GetName())
+		}
+		if err != nil || p.cfg.Access.group(actSubscribe, t.GetName()) != w.GetAccess() {
+			return false
+		}
+	}
+	return len(w.GetTopics()) > 0 || w.GetAccess() == ""
+}
+
 // reporter is the subscription of a route that both ends have reported, if need be one whose Subscribe is to come.
 func (p *pubSub) reporter(h *halfReport) *subscription {
 	key := subKey{h.reader.id.Session, h.reader.route.GetRoute().GetSubscription()}
@@ -82,7 +99,7 @@ func (p *pubSub) reporter(h *halfReport) *subscription {
 	}
 	s := p.adopted[key]
 	if s == nil {
-		s = &subscription{key: key, party: party{h.reader.id, h.reader.id.pidOf}, msg: &bhomev1.Subscribe{Quota: h.writer.route.GetRoute().GetQuota()}, routes: map[uint64]*psRoute{}}
+		s = &subscription{key: key, party: party{h.reader.id, h.reader.id.pidOf}, msg: &bhomev1.Subscribe{Quota: h.writer.route.GetRoute().GetQuota()}, routes: map[fromKey]*psRoute{}}
 		p.adopted[key] = s
 	}
 	return s
@@ -94,11 +111,11 @@ func (p *pubSub) adopt(c actor.Context, h *halfReport, s *subscription) {
 	ws := h.writer.id.Session
 	pub := p.pubs[ws]
 	if pub == nil {
-		pub = &publisher{party: party{h.writer.id, h.writer.id.pidOf}, topics: map[string]*bhomev1.Advertise{}, routes: map[subKey]*psRoute{}}
+		pub = &publisher{party: party{h.writer.id, h.writer.id.pidOf}, topics: map[string]*bhomev1.Advertise{}, routes: map[toKey]*psRoute{}}
 		p.pubs[ws] = pub
 	}
 	quota := min(w.GetQuota(), p.most())
-	route := &psRoute{id: w.GetRoute(), pub: pub, sub: s, topics: map[string]uint32{}, quota: quota, cost: quota + routeSpec(w).WriterSize()}
+	route := &psRoute{id: w.GetRoute(), pub: pub, sub: s, group: w.GetAccess(), topics: map[string]uint32{}, quota: quota, cost: quota + routeSpec(w).WriterSize()}
 	for _, t := range w.GetTopics() {
 		if p.ids.keep(t.GetName(), t.GetId()) {
 			route.topics[t.GetName()] = t.GetId()

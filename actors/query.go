@@ -24,6 +24,7 @@ const (
 // query is a node's question, to be answered in one frame.
 type query struct {
 	to     asker
+	id     Identity
 	what   bhomev1.MsgType
 	offset uint64
 	limit  uint32
@@ -53,6 +54,12 @@ func (c *center) onQuestion(ctx actor.Context, msg any) {
 	sender := ctx.Sender()
 	switch m := msg.(type) {
 	case *query:
+		if !c.cfg.Access.Inspect.admits(&m.id) {
+			why := notAllowed(&m.id, ruleInspect, "inspect the bus")
+			c.refusals.note(&m.id, why, monotonic())
+			commonReply(ctx, m.to, why)
+			return
+		}
 		if c.queries.Load() >= maxQueries {
 			commonReply(ctx, m.to, errorMsg(bhomev1.ErrorCode_ERROR_CODE_BUSY, "%d queries are being answered; try again", maxQueries))
 			return
@@ -279,6 +286,11 @@ func (in *inspector) page(q *query) (bhomev1.MsgType, proto.Message) {
 		return bhomev1.MsgType_MSG_TYPE_QUERY_PROCS_REPLY, &bhomev1.QueryProcsReply{Procs: rows, Next: next, Remaining: uint32(all.Remaining)}
 	case bhomev1.MsgType_MSG_TYPE_QUERY_MSGS:
 		all := in.msgs(q.offset, min(limit, 200))
+		for _, row := range all.Msgs {
+			if row.GetTopic() != "" && in.hides(&q.id, row.GetTopic()) {
+				row.Topic, row.Holders = "", nil
+			}
+		}
 		rows, next := cut(all.Msgs, 0, limit)
 		if next != 0 {
 			next += q.offset
@@ -287,11 +299,17 @@ func (in *inspector) page(q *query) (bhomev1.MsgType, proto.Message) {
 		}
 		return bhomev1.MsgType_MSG_TYPE_QUERY_MSGS_REPLY, &bhomev1.QueryMsgsReply{Msgs: rows, Next: next, GrantedBlocks: all.Blocks, GrantedBytes: all.Bytes, LateFrees: all.LateFrees}
 	case bhomev1.MsgType_MSG_TYPE_QUERY_TOPICS:
-		rows, next := cut(in.topics().Topics, q.offset, limit)
+		seen := slices.DeleteFunc(in.topics().Topics, func(r *bhomev1.TopicRow) bool { return in.hides(&q.id, r.GetTopic()) })
+		rows, next := cut(seen, q.offset, limit)
 		return bhomev1.MsgType_MSG_TYPE_QUERY_TOPICS_REPLY, &bhomev1.QueryTopicsReply{Topics: rows, Next: next}
 	default:
 		return bhomev1.MsgType_MSG_TYPE_QUERY_CENTER_REPLY, in.center()
 	}
+}
+
+// hides reports whether a row of the topics isn't for a process; a pattern that nobody publishes on stands there, too.
+func (in *inspector) hides(id *Identity, topic string) bool {
+	return in.cfg.Access.refuses(id, actInspect, topic) != nil
 }
 
 // maxNames bounds the names in one row of a frame, so that every row fits one.

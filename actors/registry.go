@@ -31,13 +31,20 @@ type registry struct {
 	clients   map[uint64]map[string]*serviceClient // by session and topic
 	offline   map[uint64]bool
 	routes    map[uint64]*svcRoute
-	replies   map[[2]uint64]*svcRoute // by provider's and client's session
-	perNode   map[uint64]int          // routes of a session
+	replies   map[pairKey]*svcRoute
+	perNode   map[uint64]int // routes of a session
 	reports   reports
 	returns   returns
 	kept      keeps
 	serving   map[uint64]int // services of a session
 	gauges    gauges
+	refusals  refusals
+}
+
+// pairKey names the reply route from a provider's process to a client's, for replies of an access group.
+type pairKey struct {
+	provider, client uint64 // sessions
+	group            string
 }
 
 type service struct {
@@ -66,7 +73,8 @@ type svcRoute struct {
 	prov    *provider       // request routes
 	topic   string          // request routes
 	uses    map[uint64]bool // reply routes: the request routes that need it
-	pair    [2]uint64       // the provider's and the client's session
+	pair    pairKey         // a reply route's own, or that of the replies to a request route
+	group   string          // the access group of what goes over it
 	service subKey          // request routes that outlived a center: the service at the reader's end
 	depth   uint32          // of those
 	out     uint32          // of those
@@ -75,7 +83,7 @@ type svcRoute struct {
 func newRegistry(cfg Config) *registry {
 	g := &registry{cfg: cfg, log: cfg.Logger, router: newRouter(1), serving: map[uint64]int{}, providers: map[subKey]*provider{},
 		services: map[string]*service{}, clients: map[uint64]map[string]*serviceClient{}, offline: map[uint64]bool{}, routes: map[uint64]*svcRoute{},
-		replies: map[[2]uint64]*svcRoute{}, perNode: map[uint64]int{}, reports: newReports(), returns: newReturns(), kept: keeps{}}
+		refusals: newRefusals(cfg.Logger), replies: map[pairKey]*svcRoute{}, perNode: map[uint64]int{}, reports: newReports(), returns: newReturns(), kept: keeps{}}
 	g.ids = newTopicIDs(firstService, cfg.Limits.Topics, func(topic string) bool { return g.services[topic] != nil })
 	return g
 }
@@ -114,6 +122,7 @@ func (g *registry) Receive(c actor.Context) {
 		g.restored(c, m.session)
 		g.returns.end(c, &g.router, m.session, monotonic())
 	case *tick:
+		g.refusals.expire(m.now)
 		for _, h := range g.reports.orphans() {
 			h.orphan(c)
 		}
@@ -150,6 +159,9 @@ func (g *registry) register(c actor.Context, f *busFrame, m *bhomev1.RegisterRPC
 	var bad *bhomev1.ErrorMsg
 	if err := wire.ValidateTopic(m.GetTopic()); err != nil {
 		bad = errorMsg(bhomev1.ErrorCode_ERROR_CODE_INVALID_INPUT, "%v", err)
+	} else if err := g.cfg.Access.refuses(&f.id, actServe, m.GetTopic()); err != nil {
+		g.refusals.note(&f.id, err, monotonic())
+		bad = err
 	} else if m.GetDepth() < 1 || m.GetDepth() > maxServeDepth || m.GetHold() < 1 || m.GetHold() > maxServeHold {
 		bad = errorMsg(bhomev1.ErrorCode_ERROR_CODE_INVALID_INPUT, "depth %d must be 1 to %d, hold %d 1 to %d", m.GetDepth(), maxServeDepth, m.GetHold(), maxServeHold)
 	} else if g.providers[key] != nil {
@@ -173,7 +185,10 @@ func (g *registry) register(c actor.Context, f *busFrame, m *bhomev1.RegisterRPC
 	for _, r := range g.kept[key] {
 		g.resume(p, r)
 	}
-	id, op := g.router.begin(func(c actor.Context) { commonReply(c, f.to, nil) })
+	group := g.cfg.Access.group(actRequest, m.GetTopic())
+	id, op := g.router.begin(func(c actor.Context) {
+		c.Send(f.to.session, &frameOut{to: f.to, typ: bhomev1.MsgType_MSG_TYPE_COMMON_REPLY, body: &bhomev1.CommonReply{Access: group}})
+	})
 	for _, cl := range s.clients {
 		g.pair(c, cl, p, id, op)
 	}
@@ -190,6 +205,12 @@ func (g *registry) connect(c actor.Context, f *busFrame, m *bhomev1.ConnectServi
 		refuse(errorMsg(bhomev1.ErrorCode_ERROR_CODE_INVALID_INPUT, "%v", err))
 		return
 	}
+	if err := g.cfg.Access.refuses(&f.id, actRequest, m.GetTopic()); err != nil {
+		g.refusals.note(&f.id, err, monotonic())
+		refuse(err)
+		return
+	}
+	group := g.cfg.Access.group(actServe, m.GetTopic())
 	topicID := g.ids.of(m.GetTopic())
 	if topicID == 0 {
 		refuse(tooMany("topics", "bus", len(g.ids.ids), g.cfg.Limits.Topics))
@@ -209,7 +230,7 @@ func (g *registry) connect(c actor.Context, f *busFrame, m *bhomev1.ConnectServi
 	mine[m.GetTopic()], s.clients[f.id.Session] = cl, cl
 	id, op := g.router.begin(func(c actor.Context) {
 		c.Send(f.to.session, &frameOut{to: f.to, typ: bhomev1.MsgType_MSG_TYPE_CONNECT_SERVICE_REPLY,
-			body: &bhomev1.ConnectServiceReply{TopicId: topicID, Providers: uint32(len(s.providers))}})
+			body: &bhomev1.ConnectServiceReply{TopicId: topicID, Providers: uint32(len(s.providers)), Access: group}})
 	})
 	for _, p := range s.providers {
 		g.pair(c, cl, p, id, op)
@@ -223,7 +244,10 @@ func (g *registry) connect(c actor.Context, f *busFrame, m *bhomev1.ConnectServi
 // pair opens the routes between a client and a provider that is online, unless there are some.
 func (g *registry) pair(c actor.Context, cl *serviceClient, p *provider, id uint64, op *routeOp) {
 	cs, ps := cl.party.id.Session, p.key.session
-	if g.offline[ps] || p.routes[cs] != nil {
+	key := pairKey{ps, cs, g.cfg.Access.group(actRequest, cl.topic)}
+	// A request route that outlived a center may lack replies of the group that they belong to now.
+	asks := p.routes[cs] != nil
+	if g.offline[ps] || asks && (key.group == "" || g.replies[key] != nil) {
 		return
 	}
 	if g.perNode[cs] >= g.cfg.Limits.RoutesPerNode || g.perNode[ps] >= g.cfg.Limits.RoutesPerNode {
@@ -234,21 +258,25 @@ func (g *registry) pair(c actor.Context, cl *serviceClient, p *provider, id uint
 	if quota == 0 {
 		quota = g.cfg.Limits.DefaultQuota
 	}
-	key := [2]uint64{ps, cs}
+	group := g.cfg.Access.group(actServe, cl.topic)
 	rep := g.replies[key]
 	if rep == nil {
-		rep = &svcRoute{id: g.router.routeID(), kind: bhomev1.RouteKind_ROUTE_KIND_REPLY, w: p.party, r: cl.party, uses: map[uint64]bool{}, pair: key}
+		rep = &svcRoute{id: g.router.routeID(), kind: bhomev1.RouteKind_ROUTE_KIND_REPLY, w: p.party, r: cl.party, uses: map[uint64]bool{}, pair: key, group: key.group}
 		g.record(rep)
 		g.replies[key] = rep
 		g.router.open(c, &bhomev1.RouteOpen{Route: rep.id, Kind: rep.kind, Slots: slotsFor(replyDepth), Depth: replyDepth, Out: replyDepth + replyHold,
-			Policy: bhomev1.Policy_POLICY_BLOCK, Quota: g.cfg.Limits.DefaultQuota}, p.party, cl.party, 0, nil)
+			Policy: bhomev1.Policy_POLICY_BLOCK, Quota: g.cfg.Limits.DefaultQuota, Access: key.group}, p.party, cl.party, 0, nil)
 	}
-	req := &svcRoute{id: g.router.routeID(), kind: bhomev1.RouteKind_ROUTE_KIND_REQUEST, w: cl.party, r: p.party, prov: p, topic: cl.topic, pair: key}
+	if asks {
+		rep.uses[p.routes[cs].id] = true
+		return
+	}
+	req := &svcRoute{id: g.router.routeID(), kind: bhomev1.RouteKind_ROUTE_KIND_REQUEST, w: cl.party, r: p.party, prov: p, topic: cl.topic, pair: key, group: group}
 	g.record(req)
 	p.routes[cs] = req
 	rep.uses[req.id] = true
 	g.router.open(c, &bhomev1.RouteOpen{Route: req.id, Kind: req.kind, Slots: slotsFor(p.msg.GetDepth()), Depth: p.msg.GetDepth(), Out: p.msg.GetDepth() + p.msg.GetHold(),
-		Policy: bhomev1.Policy_POLICY_BLOCK, Quota: quota, Subscription: p.key.number, Topics: []*bhomev1.TopicID{{Id: g.ids.of(cl.topic), Name: cl.topic}}},
+		Policy: bhomev1.Policy_POLICY_BLOCK, Quota: quota, Access: group, Subscription: p.key.number, Topics: []*bhomev1.TopicID{{Id: g.ids.of(cl.topic), Name: cl.topic}}},
 		cl.party, p.party, id, op)
 }
 
@@ -373,6 +401,9 @@ func (g *registry) query(c actor.Context, f *busFrame, m *bhomev1.QueryTopic) {
 	reply := &bhomev1.QueryTopicReply{}
 	if err := wire.ValidateTopic(m.GetTopic()); err != nil {
 		reply.Errmsg = errorMsg(bhomev1.ErrorCode_ERROR_CODE_INVALID_INPUT, "%v", err)
+	} else if err := g.cfg.Access.refuses(&f.id, actRequest, m.GetTopic()); err != nil { // it is for those who would ask there
+		g.refusals.note(&f.id, err, monotonic())
+		reply.Errmsg = err
 	} else if s := g.services[m.GetTopic()]; s != nil {
 		for _, p := range s.providers {
 			if len(reply.Providers) == 256 {

@@ -16,6 +16,8 @@ func (g *registry) reported(c actor.Context, m *reportedRoute) {
 		g.lone(c, h)
 	case g.routes[m.route.GetRoute().GetRoute()] != nil || !h.agree():
 		h.close(c, endsDisagree)
+	case !g.allows(h):
+		h.close(c, forbidden)
 	default:
 		g.adopt(c, h)
 	}
@@ -41,7 +43,10 @@ func (g *registry) restored(c actor.Context, session uint64) {
 func (g *registry) lone(c actor.Context, h *halfReport) {
 	if h.writer != nil && h.writer.route.GetRoute().GetKind() == bhomev1.RouteKind_ROUTE_KIND_REPLY {
 		w := h.writer.route.GetRoute()
-		for _, cl := range g.clients[w.GetPeerSession()] { // any: they are of one process
+		for _, cl := range g.clients[w.GetPeerSession()] { // any of its services with such replies
+			if g.cfg.Access.group(actRequest, cl.topic) != w.GetAccess() {
+				continue
+			}
 			open := cloneOpen(w)
 			open.Role, open.PeerSession, open.PeerProc, open.PeerPid = bhomev1.Role_ROLE_READER, h.writer.id.Session, h.writer.id.Name, h.writer.id.PID
 			g.outlived(w, 0, party{h.writer.id, h.writer.id.pidOf}, cl.party)
@@ -55,18 +60,50 @@ func (g *registry) lone(c actor.Context, h *halfReport) {
 
 // outlived records a route that outlived the center; service is the provider's number of what a request route leads to.
 func (g *registry) outlived(w *bhomev1.RouteOpen, service uint64, writer, reader party) {
-	route := &svcRoute{id: w.GetRoute(), kind: w.GetKind(), w: writer, r: reader, uses: map[uint64]bool{}}
+	route := &svcRoute{id: w.GetRoute(), kind: w.GetKind(), w: writer, r: reader, group: w.GetAccess(), uses: map[uint64]bool{}}
 	if w.GetKind() == bhomev1.RouteKind_ROUTE_KIND_REPLY {
-		route.pair = [2]uint64{writer.id.Session, reader.id.Session}
+		route.pair = pairKey{writer.id.Session, reader.id.Session, route.group}
 		if g.replies[route.pair] == nil {
 			g.replies[route.pair] = route
 		}
 	} else {
-		route.pair = [2]uint64{reader.id.Session, writer.id.Session}
+		route.pair = pairKey{provider: reader.id.Session, client: writer.id.Session}
+		if len(w.GetTopics()) == 1 {
+			route.pair.group = g.cfg.Access.group(actRequest, w.GetTopics()[0].GetName())
+		}
 		route.service = subKey{reader.id.Session, service}
 		g.keep(route, w)
 	}
 	g.record(route)
+}
+
+// allows reports whether a route that both ends have kept may go on, by the rules that hold now. What a reply route is for is
+// known once its client asks again: nothing of the provider's goes over it before.
+func (g *registry) allows(h *halfReport) bool {
+	w := h.writer.route.GetRoute()
+	if w.GetKind() == bhomev1.RouteKind_ROUTE_KIND_REPLY {
+		return g.repliesTo(&h.reader.id, w.GetAccess())
+	}
+	for _, t := range w.GetTopics() {
+		if g.cfg.Access.refuses(&h.writer.id, actRequest, t.GetName()) != nil || g.cfg.Access.refuses(&h.reader.id, actServe, t.GetName()) != nil ||
+			g.cfg.Access.group(actServe, t.GetName()) != w.GetAccess() {
+			return false
+		}
+	}
+	return len(w.GetTopics()) == 1
+}
+
+// repliesTo reports whether a process may read replies of an access group.
+func (g *registry) repliesTo(id *Identity, group string) bool {
+	if group == "" {
+		return true
+	}
+	for i := range g.cfg.Access.Rules {
+		if r := &g.cfg.Access.Rules[i]; r.Request != nil && r.groupOf(actRequest) == group {
+			return r.Request.admits(id)
+		}
+	}
+	return false // a rule that isn't there any more, or another list
 }
 
 const loneRoute = "its other end is not there any more"

@@ -139,7 +139,7 @@ func (h *halfReport) end() *reportedRoute {
 // agree reports whether both ends mean the same route, and each other.
 func (h *halfReport) agree() bool {
 	w, r := h.writer.route.GetRoute(), h.reader.route.GetRoute()
-	return w.GetSlots() == r.GetSlots() && w.GetDepth() == r.GetDepth() && w.GetOut() == r.GetOut() && w.GetPolicy() == r.GetPolicy() && w.GetKind() == r.GetKind() &&
+	return w.GetSlots() == r.GetSlots() && w.GetDepth() == r.GetDepth() && w.GetOut() == r.GetOut() && w.GetPolicy() == r.GetPolicy() && w.GetKind() == r.GetKind() && w.GetAccess() == r.GetAccess() &&
 		w.GetPeerSession() == h.reader.id.Session && r.GetPeerSession() == h.writer.id.Session
 }
 
@@ -164,4 +164,7 @@ func (h *halfReport) adopt(c actor.Context) {
 	c.Send(h.reader.id.pidOf, &adoptRoute{open: h.reader.route.GetRoute(), peer: h.writer.id.pidOf})
 }
 
-const endsDisagree = "the two ends report different things"
+const (
+	endsDisagree = "the two ends report different things"
+	forbidden    = "the access rules of the center that runs now don't allow it as it is"
+)

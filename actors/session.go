@@ -94,7 +94,7 @@ type session struct {
 
 	control map[uint32]*nodeSegment // by number
 	data    map[segmentPlace]*nodeSegment
-	wanted  map[segmentPlace]uint64 // data segments that the node was asked for: their size
+	wanted  map[segmentPlace]*wantSegment // data segments that the node was asked for
 	routes  map[routeEnd]*sessionRoute
 	early   map[routeEnd]earlyHalf // halves of routes that we haven't been told of yet
 	given   map[uint64]*givenTo    // by peer session: what our node has got of it
@@ -153,8 +153,8 @@ type givenTo struct {
 	control map[uint32]bool
 	data    map[segmentPlace]bool
 	pidfd   bool
-	bell    bool // as reported to us after another center's end
-	synced  bool // after another center's end: it has been told all our data segments
+	bell    bool            // as reported to us after another center's end
+	synced  map[string]bool // after another center's end: it has been told all our data segments of these access groups
 }
 
 // Receive is the actor.
@@ -213,9 +213,9 @@ func (s *session) Receive(c actor.Context) {
 		if s.state == stateGone {
 			return
 		}
-		s.wanted[m.place] = m.size
+		s.wanted[m.place] = m
 		s.conn.send(outFrame{typ: bhomev1.MsgType_MSG_TYPE_SEGMENT_WANTED, body: &bhomev1.SegmentWanted{
-			Size: m.size, Base: m.place.base, Generation: m.place.generation}})
+			Size: m.size, Base: m.place.base, Generation: m.place.generation, Access: m.group}})
 	case *dropSegment:
 		s.conn.send(outFrame{typ: bhomev1.MsgType_MSG_TYPE_SEGMENT_DROP, body: &bhomev1.SegmentDrop{
 			Number: m.number, Base: m.place.base, Generation: m.place.generation}})
@@ -247,7 +247,7 @@ func (s *session) start(c actor.Context) {
 	s.since = time.Now()
 	s.heard = monotonic()
 	s.conn = s.adm.conn
-	s.control, s.data, s.wanted = map[uint32]*nodeSegment{}, map[segmentPlace]*nodeSegment{}, map[segmentPlace]uint64{}
+	s.control, s.data, s.wanted = map[uint32]*nodeSegment{}, map[segmentPlace]*nodeSegment{}, map[segmentPlace]*wantSegment{}
 	s.routes, s.given, s.faultLog = map[routeEnd]*sessionRoute{}, map[uint64]*givenTo{}, map[string]bool{}
 	s.early = map[routeEnd]earlyHalf{}
 	s.space, s.inbox, s.bell = shmio.NewSpace(), shmio.NewInbox(s.cfg.Wait), &bellTarget{}

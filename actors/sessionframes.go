@@ -67,6 +67,8 @@ func (s *session) onNodeFrame(c actor.Context, to asker, typ bhomev1.MsgType, he
 		return
 	}
 	switch typ {
+	case bhomev1.MsgType_MSG_TYPE_ALLOC:
+		withBody(s, to, body, &bhomev1.Alloc{}, func(m *bhomev1.Alloc) { s.onAlloc(to, m) })
 	case bhomev1.MsgType_MSG_TYPE_HEARTBEAT:
 		if to.msgID != "" {
 			s.sendFrame(to, bhomev1.MsgType_MSG_TYPE_COMMON_REPLY, &bhomev1.CommonReply{})
@@ -78,18 +80,18 @@ func (s *session) onNodeFrame(c actor.Context, to asker, typ bhomev1.MsgType, he
 		c.Send(s.roles.center, &nodeLeaves{s.id})
 	case bhomev1.MsgType_MSG_TYPE_QUERY_PROCS:
 		withBody(s, to, body, &bhomev1.QueryProcs{}, func(m *bhomev1.QueryProcs) {
-			s.ask(c, s.roles.center, &query{to: to, what: typ, offset: m.GetOffset(), limit: m.GetLimit()})
+			s.ask(c, s.roles.center, &query{to: to, id: s.id, what: typ, offset: m.GetOffset(), limit: m.GetLimit()})
 		})
 	case bhomev1.MsgType_MSG_TYPE_QUERY_MSGS:
 		withBody(s, to, body, &bhomev1.QueryMsgs{}, func(m *bhomev1.QueryMsgs) {
-			s.ask(c, s.roles.center, &query{to: to, what: typ, offset: m.GetOffset(), limit: m.GetLimit()})
+			s.ask(c, s.roles.center, &query{to: to, id: s.id, what: typ, offset: m.GetOffset(), limit: m.GetLimit()})
 		})
 	case bhomev1.MsgType_MSG_TYPE_QUERY_TOPICS:
 		withBody(s, to, body, &bhomev1.QueryTopics{}, func(m *bhomev1.QueryTopics) {
-			s.ask(c, s.roles.center, &query{to: to, what: typ, offset: m.GetOffset(), limit: m.GetLimit()})
+			s.ask(c, s.roles.center, &query{to: to, id: s.id, what: typ, offset: m.GetOffset(), limit: m.GetLimit()})
 		})
 	case bhomev1.MsgType_MSG_TYPE_QUERY_CENTER:
-		s.ask(c, s.roles.center, &query{to: to, what: typ})
+		s.ask(c, s.roles.center, &query{to: to, id: s.id, what: typ})
 	case bhomev1.MsgType_MSG_TYPE_QUERY_TOPIC:
 		withBody(s, to, body, &bhomev1.QueryTopic{}, func(m *bhomev1.QueryTopic) { s.ask(c, s.roles.registry, &busFrame{to, s.id, m}) })
 	default:
@@ -100,6 +102,26 @@ func (s *session) onNodeFrame(c actor.Context, to asker, typ bhomev1.MsgType, he
 		s.fault("message type", fmt.Errorf("%w: type %d to address 100", wire.ErrBadFrame, typ))
 		s.refuseFrame(to, bhomev1.ErrorCode_ERROR_CODE_INVALID_INPUT, fmt.Sprintf("address 100 knows no message type %d", typ))
 	}
+}
+
+// onAlloc takes a request for blocks of an access group. Which group is the node's choice: if it isn't that of what it puts
+// there, the wrong ones read it, or nobody does.
+func (s *session) onAlloc(to asker, m *bhomev1.Alloc) {
+	word, err := wire.AllocRequest{ID: m.GetId(), Socket: uint8(min(m.GetSocket(), 255)), Class: uint8(min(m.GetClass(), 255)), Log2: uint8(min(m.GetLog2(), 255)),
+		Proc: uint16(max(s.id.ProcIndex, 0)), Batch: true}.Encode()
+	if err == nil && (m.GetClass() > 255 || m.GetSocket() >= wire.SocketCount || s.id.ProcIndex < 0 || len(m.GetAccess()) > maxGroupName) {
+		err = fmt.Errorf("class %d, socket %d, access group of %d bytes: %w", m.GetClass(), m.GetSocket(), len(m.GetAccess()), wire.ErrRange)
+	}
+	var req wire.AllocRequest
+	if err == nil {
+		req, err = wire.DecodeAllocRequest(word)
+	}
+	if err != nil {
+		s.fault("Alloc", err)
+		s.refuseFrame(to, bhomev1.ErrorCode_ERROR_CODE_INVALID_INPUT, err.Error())
+		return
+	}
+	s.op(msgOp{req: req, group: m.GetAccess()})
 }
 
 // ask passes a node's question on to who answers it, exactly once. While too many wait for their answers, the node's pump
@@ -287,7 +309,15 @@ func (s *session) onSegmentAdd(c actor.Context, m *bhomev1.SegmentAdd, f *socket
 	place := segmentPlace{ref.GetBase(), ref.GetGeneration()}
 	add := &segmentAdd{session: s.id.Session, seg: f.seg2, kind: kind, size: m.GetSize(), number: ref.GetNumber(), place: place, refused: m.GetErrmsg(),
 		report: s.adm.hello.GetResume() != 0 && !s.reported && s.state < stateInited}
-	wanted, asked := s.wanted[place]
+	wanted := s.wanted[place]
+	if wanted != nil {
+		ref.Access = wanted.group
+	}
+	if add.group = ref.GetAccess(); len(add.group) > maxGroupName {
+		s.fault("SegmentAdd", fmt.Errorf("an access group of %d bytes, at most %d", len(add.group), maxGroupName))
+		f.close()
+		return
+	}
 	if m.GetErrmsg() != nil {
 		delete(s.wanted, place)
 		c.Send(s.roles.msgs, add)
@@ -309,7 +339,7 @@ func (s *session) onSegmentAdd(c actor.Context, m *bhomev1.SegmentAdd, f *socket
 	switch {
 	case add.report && len(s.data) >= s.cfg.Limits.SegmentsPerNode:
 		err = fmt.Errorf("%d data segments are reported already", len(s.data))
-	case !add.report && (!asked || wanted != m.GetSize()):
+	case !add.report && (wanted == nil || wanted.size != m.GetSize()):
 		err = fmt.Errorf("%w: a data segment of %d bytes at %#x was not asked for", wire.ErrBadFrame, m.GetSize(), ref.GetBase())
 	default:
 		err = s.space.Add(f.seg)
@@ -318,14 +348,14 @@ func (s *session) onSegmentAdd(c actor.Context, m *bhomev1.SegmentAdd, f *socket
 	if err != nil {
 		s.fault("SegmentAdd", err)
 		f.close()
-		if asked {
-			c.Send(s.roles.msgs, &segmentAdd{session: s.id.Session, kind: kind, place: place,
+		if wanted != nil {
+			c.Send(s.roles.msgs, &segmentAdd{session: s.id.Session, kind: kind, place: place, group: wanted.group,
 				refused: errorMsg(bhomev1.ErrorCode_ERROR_CODE_INVALID_INPUT, "the node's segment is not what was asked for: %v", err)})
 		}
 		return
 	}
 	s.data[place] = n
-	for _, peer := range s.readers() {
+	for _, peer := range s.readers(add.group) {
 		if fd, err := n.fd.Share(); err == nil {
 			c.Send(peer, &peerSegments{peerSession: s.id.Session, added: []segmentFD{{ref, fd}}})
 		} else {
@@ -357,7 +387,7 @@ func (s *session) onSegmentDrop(c actor.Context, m *bhomev1.SegmentDrop) {
 	}
 	delete(s.data, place)
 	s.space.Remove(place.base, place.generation)
-	for _, peer := range s.readers() {
+	for _, peer := range s.readers(n.ref.GetAccess()) {
 		c.Send(peer, &peerSegments{peerSession: s.id.Session, dropped: []*bhomev1.SegmentRef{n.ref}})
 	}
 	c.Send(s.roles.msgs, &segmentGone{session: s.id.Session, kind: shmio.KindData, place: place})

@@ -2,7 +2,6 @@ package actors
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -196,9 +195,7 @@ func (s *session) onRouteHalf(c actor.Context, m *bhomev1.RouteHalf, bell *shmio
 	msg := &peerHalf{route: m.GetRoute(), role: other, peerSession: s.id.Session, half: m.GetHalf(), bell: bell, resumed: s.adm.hello.GetResume() != 0}
 	msg.segments = s.dupSegment(msg.segments, seg)
 	if m.GetRole() == bhomev1.Role_ROLE_WRITER {
-		for _, d := range s.data {
-			msg.segments = s.dupSegment(msg.segments, d)
-		}
+		msg.segments = s.dupData(msg.segments, r.open.GetAccess())
 	}
 	msg.pidfd = s.deathFD()
 	c.Send(r.peer, msg)
@@ -230,6 +227,16 @@ func (s *session) dupSegment(to []segmentFD, n *nodeSegment) []segmentFD {
 		return to
 	}
 	return append(to, segmentFD{n.ref, fd})
+}
+
+// dupData adds the data segments of an access group: nothing else of the node's is for who reads a route of that group.
+func (s *session) dupData(to []segmentFD, group string) []segmentFD {
+	for _, d := range s.data {
+		if d.ref.GetAccess() == group {
+			to = s.dupSegment(to, d)
+		}
+	}
+	return to
 }
 
 // givenOf is what our node has got of a peer.
@@ -360,7 +367,7 @@ func (s *session) peerSegments(m *peerSegments) {
 	g := s.givenOf(m.peerSession)
 	if m.all {
 		for place := range g.data {
-			if !slices.ContainsFunc(m.added, func(sf segmentFD) bool { return place == segmentPlace{sf.ref.GetBase(), sf.ref.GetGeneration()} }) {
+			if !m.kept[place] {
 				m.dropped = append(m.dropped, &bhomev1.SegmentRef{Kind: uint32(shmio.KindData), Base: place.base, Generation: place.generation})
 			}
 		}
@@ -393,12 +400,16 @@ func (s *session) adoptRoute(c actor.Context, m *adoptRoute) {
 		}
 		c.Send(m.peer, ask)
 	}
-	if end.role == bhomev1.Role_ROLE_WRITER && !g.synced {
-		g.synced = true
-		msg := &peerSegments{peerSession: s.id.Session, all: true}
-		for _, d := range s.data {
-			msg.added = s.dupSegment(msg.added, d)
+	group := r.open.GetAccess()
+	if end.role == bhomev1.Role_ROLE_WRITER && !g.synced[group] {
+		msg := &peerSegments{peerSession: s.id.Session, added: s.dupData(nil, group), all: g.synced == nil}
+		if msg.all { // whatever their group: others' routes to that peer may follow
+			g.synced, msg.kept = map[string]bool{}, make(map[segmentPlace]bool, len(s.data))
+			for place := range s.data {
+				msg.kept[place] = true
+			}
 		}
+		g.synced[group] = true
 		c.Send(m.peer, msg)
 	}
 }
@@ -416,12 +427,12 @@ func (s *session) sendSegments(peer uint64, added []segmentFD, dropped []*bhomev
 	s.conn.send(outFrame{typ: bhomev1.MsgType_MSG_TYPE_ROUTE_SEGMENTS, body: msg, fds: fds})
 }
 
-// readers are the sessions of those who receive from this node, each once.
-func (s *session) readers() []*actor.PID {
+// readers are the sessions of those who receive from this node what is of an access group, each once.
+func (s *session) readers(group string) []*actor.PID {
 	seen := map[string]bool{}
 	var pids []*actor.PID
 	for end, r := range s.routes {
-		if end.role == bhomev1.Role_ROLE_WRITER && r.peer != nil && !seen[r.peer.Id] {
+		if end.role == bhomev1.Role_ROLE_WRITER && r.peer != nil && r.open.GetAccess() == group && !seen[r.peer.Id] {
 			seen[r.peer.Id] = true
 			pids = append(pids, r.peer)
 		}

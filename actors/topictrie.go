@@ -1,6 +1,10 @@
 package actors
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/bhome-bus/bhome/wire"
+)
 
 // topicTrie finds, by tokens, which of many patterns match a topic and which of many topics a pattern matches, without
 // walking all of them. V is what stands at an entry.
@@ -17,15 +21,6 @@ type trieNode[K comparable] struct {
 
 const topicSep = "."
 
-// splitPattern is a pattern's tokens, and whether it means all below them.
-func splitPattern(p string) (tokens []string, below bool) {
-	tokens = strings.Split(p, topicSep)
-	if last := tokens[len(tokens)-1]; last == "" || last == ">" {
-		return tokens[:len(tokens)-1], true
-	}
-	return tokens, false
-}
-
 func (n *trieNode[K]) child(tok string) *trieNode[K] {
 	if n.next == nil {
 		n.next = map[string]*trieNode[K]{}
@@ -40,7 +35,7 @@ func (n *trieNode[K]) child(tok string) *trieNode[K] {
 
 // add puts a topic or pattern.
 func (t *topicTrie[K]) add(pattern string, k K) {
-	tokens, below := splitPattern(pattern)
+	tokens, below := wire.PatternTokens(pattern)
 	n := &t.root
 	for _, tok := range tokens {
 		n = n.child(tok)
@@ -57,7 +52,7 @@ func (t *topicTrie[K]) add(pattern string, k K) {
 
 // remove takes it out again, and nodes that nothing needs any more.
 func (t *topicTrie[K]) remove(pattern string, k K) {
-	tokens, below := splitPattern(pattern)
+	tokens, below := wire.PatternTokens(pattern)
 	path := []*trieNode[K]{&t.root}
 	for _, tok := range tokens {
 		n := path[len(path)-1].next[tok]
@@ -108,7 +103,7 @@ func (t *topicTrie[K]) matchTopic(topic string, f func(k K)) {
 
 // matchPattern visits the entries, plain topics, that a pattern matches.
 func (t *topicTrie[K]) matchPattern(pattern string, f func(k K)) {
-	tokens, below := splitPattern(pattern)
+	tokens, below := wire.PatternTokens(pattern)
 	var everything func(n *trieNode[K])
 	everything = func(n *trieNode[K]) {
 		t.entered++

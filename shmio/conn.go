@@ -31,6 +31,7 @@ const (
 type Cred struct {
 	PID      int32
 	UID, GID uint32
+	Groups   []uint32 // supplementary
 }
 
 // Conn is one SOCK_SEQPACKET connection, on Go's netpoller. One goroutine receives; one at a time sends; Close and the
@@ -74,9 +75,11 @@ func newConn(c *net.UnixConn) (*Conn, error) {
 	conn := &Conn{c: c, oob: make([]byte, unix.CmsgSpace(MaxDescriptors*4)), closed: make(chan struct{})}
 	err := conn.control(func(fd int) error {
 		cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
-		if err == nil {
-			conn.cred = Cred{PID: cred.Pid, UID: cred.Uid, GID: cred.Gid}
+		if err != nil {
+			return err
 		}
+		groups, err := peerGroups(fd)
+		conn.cred = Cred{PID: cred.Pid, UID: cred.Uid, GID: cred.Gid, Groups: groups}
 		return err
 	})
 	if err != nil {

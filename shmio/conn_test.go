@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
 	"time"
 
@@ -32,7 +33,7 @@ func connPair(t *testing.T) (a, b *Conn) {
 func TestConnCarriesMessagesAndDescriptors(t *testing.T) {
 	checkLeaks(t)
 	a, b := connPair(t)
-	if p := a.Peer(); p.PID != int32(os.Getpid()) || p.UID != uint32(os.Getuid()) || p != b.Peer() {
+	if p := a.Peer(); p.PID != int32(os.Getpid()) || p.UID != uint32(os.Getuid()) || !reflect.DeepEqual(p, b.Peer()) {
 		t.Errorf("the peer is %+v", p)
 	}
 	var fds []*FD

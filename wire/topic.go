@@ -82,3 +82,59 @@ func MatchTopic(pattern, topic string) bool {
 		pattern, topic = prest, trest
 	}
 }
+
+// PatternCovers reports whether a valid pattern matches every topic that the valid pattern inner matches.
+func PatternCovers(pattern, inner string) bool {
+	tokens, below := PatternTokens(pattern)
+	its, itsBelow := PatternTokens(inner)
+	switch {
+	case !below && (itsBelow || len(its) != len(tokens)):
+		return false
+	case below && minTokens(its, itsBelow) <= len(tokens):
+		return false
+	}
+	for i, tok := range tokens { // its tokens are as many at least
+		if tok != "*" && tok != its[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// PatternsOverlap reports whether there are topics that two valid patterns both match.
+func PatternsOverlap(a, b string) bool {
+	as, aBelow := PatternTokens(a)
+	bs, bBelow := PatternTokens(b)
+	for i := range min(len(as), len(bs)) {
+		if as[i] != "*" && bs[i] != "*" && as[i] != bs[i] {
+			return false
+		}
+	}
+	switch {
+	case aBelow && bBelow:
+		return true
+	case aBelow:
+		return len(bs) > len(as)
+	case bBelow:
+		return len(as) > len(bs)
+	default:
+		return len(as) == len(bs)
+	}
+}
+
+// PatternTokens is a valid pattern's tokens, and whether it means all below them.
+func PatternTokens(pattern string) (tokens []string, below bool) {
+	tokens = strings.Split(pattern, topicSep)
+	if last := tokens[len(tokens)-1]; last == "" || last == ">" {
+		return tokens[:len(tokens)-1], true
+	}
+	return tokens, false
+}
+
+// minTokens is how many tokens a topic has at least that a pattern matches.
+func minTokens(tokens []string, below bool) int {
+	if below {
+		return len(tokens) + 1
+	}
+	return len(tokens)
+}

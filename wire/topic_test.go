@@ -67,3 +67,43 @@ func TestMatchTopic(t *testing.T) {
 		}
 	}
 }
+
+// TestPatterns compares what two patterns have in common with all short topics: each pair of patterns of up to three tokens.
+func TestPatterns(t *testing.T) {
+	var topics, patterns []string
+	var grow func(prefix string, depth int)
+	grow = func(prefix string, depth int) {
+		for _, tok := range []string{"a", "b", "*", ">", ""} {
+			s := prefix + tok
+			if ValidateTopic(s) == nil {
+				topics = append(topics, s)
+			}
+			if ValidatePattern(s) == nil && strings.Count(s, ".") < 3 {
+				patterns = append(patterns, s)
+			}
+			if depth < 4 && tok != ">" && tok != "" {
+				grow(s+".", depth+1)
+			}
+		}
+	}
+	grow("", 0)
+	if len(topics) < 30 || len(patterns) < 50 {
+		t.Fatalf("%d topics and %d patterns", len(topics), len(patterns))
+	}
+	for _, a := range patterns {
+		for _, b := range patterns {
+			covers, overlap := true, false
+			for _, topic := range append(topics, "c", "c.c", "c.c.c", "c.c.c.c", "a.c", "c.a", "a.c.a", "a.a.c", "c.a.a", "c.a.c", "a.c.c", "b.c", "c.b") {
+				inA, inB := MatchTopic(a, topic), MatchTopic(b, topic)
+				covers = covers && (inA || !inB)
+				overlap = overlap || inA && inB
+			}
+			if got := PatternCovers(a, b); got != covers {
+				t.Errorf("PatternCovers(%q, %q) = %v", a, b, got)
+			}
+			if got := PatternsOverlap(a, b); got != overlap {
+				t.Errorf("PatternsOverlap(%q, %q) = %v", a, b, got)
+			}
+		}
+	}
+}

@@ -57,6 +57,7 @@ const (
 	MsgType_MSG_TYPE_QUERY_CENTER_REPLY    MsgType = 43
 	MsgType_MSG_TYPE_DISCONNECT_SERVICE    MsgType = 44
 	MsgType_MSG_TYPE_RESTORED              MsgType = 46
+	MsgType_MSG_TYPE_ALLOC                 MsgType = 48 // blocks of an access group
 	MsgType_MSG_TYPE_HELLO                 MsgType = 64
 	MsgType_MSG_TYPE_WELCOME               MsgType = 65
 	MsgType_MSG_TYPE_ROUTE_OPEN            MsgType = 66
@@ -108,6 +109,7 @@ var (
 		43:   "MSG_TYPE_QUERY_CENTER_REPLY",
 		44:   "MSG_TYPE_DISCONNECT_SERVICE",
 		46:   "MSG_TYPE_RESTORED",
+		48:   "MSG_TYPE_ALLOC",
 		64:   "MSG_TYPE_HELLO",
 		65:   "MSG_TYPE_WELCOME",
 		66:   "MSG_TYPE_ROUTE_OPEN",
@@ -156,6 +158,7 @@ var (
 		"MSG_TYPE_QUERY_CENTER_REPLY":    43,
 		"MSG_TYPE_DISCONNECT_SERVICE":    44,
 		"MSG_TYPE_RESTORED":              46,
+		"MSG_TYPE_ALLOC":                 48,
 		"MSG_TYPE_HELLO":                 64,
 		"MSG_TYPE_WELCOME":               65,
 		"MSG_TYPE_ROUTE_OPEN":            66,
@@ -458,6 +461,7 @@ type ErrorMsg struct {
 	Max           uint64                 `protobuf:"varint,6,opt,name=max,proto3" json:"max,omitempty"`
 	Pid           int32                  `protobuf:"varint,7,opt,name=pid,proto3" json:"pid,omitempty"`
 	Uid           uint32                 `protobuf:"varint,8,opt,name=uid,proto3" json:"uid,omitempty"`
+	Rule          string                 `protobuf:"bytes,9,opt,name=rule,proto3" json:"rule,omitempty"` // NOT_ALLOWED: the name of the access rule that refuses
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -546,6 +550,13 @@ func (x *ErrorMsg) GetUid() uint32 {
 		return x.Uid
 	}
 	return 0
+}
+
+func (x *ErrorMsg) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
 }
 
 type Head struct {
@@ -679,6 +690,7 @@ func (x *Address) GetMqId() uint64 {
 type CommonReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Errmsg        *ErrorMsg              `protobuf:"bytes,1,opt,name=errmsg,proto3" json:"errmsg,omitempty"`
+	Access        string                 `protobuf:"bytes,2,opt,name=access,proto3" json:"access,omitempty"` // to RegisterRPC: the access group of the service's replies
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -718,6 +730,13 @@ func (x *CommonReply) GetErrmsg() *ErrorMsg {
 		return x.Errmsg
 	}
 	return nil
+}
+
+func (x *CommonReply) GetAccess() string {
+	if x != nil {
+		return x.Access
+	}
+	return ""
 }
 
 type ProcInit struct {
@@ -1392,6 +1411,7 @@ type ConnectServiceReply struct {
 	Errmsg        *ErrorMsg              `protobuf:"bytes,1,opt,name=errmsg,proto3" json:"errmsg,omitempty"`
 	TopicId       uint32                 `protobuf:"varint,2,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
 	Providers     uint32                 `protobuf:"varint,3,opt,name=providers,proto3" json:"providers,omitempty"` // routes to this many have been opened before this reply
+	Access        string                 `protobuf:"bytes,4,opt,name=access,proto3" json:"access,omitempty"`        // the access group of the requests
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1445,6 +1465,13 @@ func (x *ConnectServiceReply) GetProviders() uint32 {
 		return x.Providers
 	}
 	return 0
+}
+
+func (x *ConnectServiceReply) GetAccess() string {
+	if x != nil {
+		return x.Access
+	}
+	return ""
 }
 
 type DisconnectService struct {
@@ -1699,6 +1726,7 @@ type AdvertiseReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Errmsg        *ErrorMsg              `protobuf:"bytes,1,opt,name=errmsg,proto3" json:"errmsg,omitempty"`
 	TopicId       uint32                 `protobuf:"varint,2,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
+	Access        string                 `protobuf:"bytes,3,opt,name=access,proto3" json:"access,omitempty"` // the access group of the topic's messages
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1747,6 +1775,13 @@ func (x *AdvertiseReply) GetTopicId() uint32 {
 	return 0
 }
 
+func (x *AdvertiseReply) GetAccess() string {
+	if x != nil {
+		return x.Access
+	}
+	return ""
+}
+
 type Unadvertise struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Topic         string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
@@ -1791,6 +1826,84 @@ func (x *Unadvertise) GetTopic() string {
 	return ""
 }
 
+// Asks for blocks of an access group, as the word AllocBatch does for those that every peer may read; answered with the
+// same words, under the same id.
+type Alloc struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint32                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"` // 28 bits
+	Class         uint32                 `protobuf:"varint,2,opt,name=class,proto3" json:"class,omitempty"`
+	Log2          uint32                 `protobuf:"varint,3,opt,name=log2,proto3" json:"log2,omitempty"`
+	Socket        uint32                 `protobuf:"varint,4,opt,name=socket,proto3" json:"socket,omitempty"` // where the answer goes
+	Access        string                 `protobuf:"bytes,5,opt,name=access,proto3" json:"access,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Alloc) Reset() {
+	*x = Alloc{}
+	mi := &file_bhome_v1_bhome_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Alloc) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Alloc) ProtoMessage() {}
+
+func (x *Alloc) ProtoReflect() protoreflect.Message {
+	mi := &file_bhome_v1_bhome_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Alloc.ProtoReflect.Descriptor instead.
+func (*Alloc) Descriptor() ([]byte, []int) {
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Alloc) GetId() uint32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Alloc) GetClass() uint32 {
+	if x != nil {
+		return x.Class
+	}
+	return 0
+}
+
+func (x *Alloc) GetLog2() uint32 {
+	if x != nil {
+		return x.Log2
+	}
+	return 0
+}
+
+func (x *Alloc) GetSocket() uint32 {
+	if x != nil {
+		return x.Socket
+	}
+	return 0
+}
+
+func (x *Alloc) GetAccess() string {
+	if x != nil {
+		return x.Access
+	}
+	return ""
+}
+
 // Introspection, in pages: next is the offset to ask for, 0 at the end.
 type QueryProcs struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1802,7 +1915,7 @@ type QueryProcs struct {
 
 func (x *QueryProcs) Reset() {
 	*x = QueryProcs{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[23]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1814,7 +1927,7 @@ func (x *QueryProcs) String() string {
 func (*QueryProcs) ProtoMessage() {}
 
 func (x *QueryProcs) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[23]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1827,7 +1940,7 @@ func (x *QueryProcs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryProcs.ProtoReflect.Descriptor instead.
 func (*QueryProcs) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{23}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *QueryProcs) GetOffset() uint64 {
@@ -1867,7 +1980,7 @@ type ProcRow struct {
 
 func (x *ProcRow) Reset() {
 	*x = ProcRow{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[24]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1879,7 +1992,7 @@ func (x *ProcRow) String() string {
 func (*ProcRow) ProtoMessage() {}
 
 func (x *ProcRow) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[24]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1892,7 +2005,7 @@ func (x *ProcRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcRow.ProtoReflect.Descriptor instead.
 func (*ProcRow) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{24}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ProcRow) GetName() string {
@@ -2012,7 +2125,7 @@ type QueryProcsReply struct {
 
 func (x *QueryProcsReply) Reset() {
 	*x = QueryProcsReply{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[25]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2024,7 +2137,7 @@ func (x *QueryProcsReply) String() string {
 func (*QueryProcsReply) ProtoMessage() {}
 
 func (x *QueryProcsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[25]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2037,7 +2150,7 @@ func (x *QueryProcsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryProcsReply.ProtoReflect.Descriptor instead.
 func (*QueryProcsReply) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{25}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *QueryProcsReply) GetErrmsg() *ErrorMsg {
@@ -2078,7 +2191,7 @@ type QueryMsgs struct {
 
 func (x *QueryMsgs) Reset() {
 	*x = QueryMsgs{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[26]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2090,7 +2203,7 @@ func (x *QueryMsgs) String() string {
 func (*QueryMsgs) ProtoMessage() {}
 
 func (x *QueryMsgs) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[26]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2103,7 +2216,7 @@ func (x *QueryMsgs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryMsgs.ProtoReflect.Descriptor instead.
 func (*QueryMsgs) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{26}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *QueryMsgs) GetOffset() uint64 {
@@ -2138,7 +2251,7 @@ type MsgRow struct {
 
 func (x *MsgRow) Reset() {
 	*x = MsgRow{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[27]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2150,7 +2263,7 @@ func (x *MsgRow) String() string {
 func (*MsgRow) ProtoMessage() {}
 
 func (x *MsgRow) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[27]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2163,7 +2276,7 @@ func (x *MsgRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MsgRow.ProtoReflect.Descriptor instead.
 func (*MsgRow) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{27}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *MsgRow) GetId() uint64 {
@@ -2250,7 +2363,7 @@ type QueryMsgsReply struct {
 
 func (x *QueryMsgsReply) Reset() {
 	*x = QueryMsgsReply{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[28]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2262,7 +2375,7 @@ func (x *QueryMsgsReply) String() string {
 func (*QueryMsgsReply) ProtoMessage() {}
 
 func (x *QueryMsgsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[28]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2275,7 +2388,7 @@ func (x *QueryMsgsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryMsgsReply.ProtoReflect.Descriptor instead.
 func (*QueryMsgsReply) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{28}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *QueryMsgsReply) GetErrmsg() *ErrorMsg {
@@ -2330,7 +2443,7 @@ type QueryTopics struct {
 
 func (x *QueryTopics) Reset() {
 	*x = QueryTopics{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[29]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2342,7 +2455,7 @@ func (x *QueryTopics) String() string {
 func (*QueryTopics) ProtoMessage() {}
 
 func (x *QueryTopics) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[29]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2355,7 +2468,7 @@ func (x *QueryTopics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryTopics.ProtoReflect.Descriptor instead.
 func (*QueryTopics) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{29}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *QueryTopics) GetOffset() uint64 {
@@ -2390,7 +2503,7 @@ type TopicRow struct {
 
 func (x *TopicRow) Reset() {
 	*x = TopicRow{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[30]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2402,7 +2515,7 @@ func (x *TopicRow) String() string {
 func (*TopicRow) ProtoMessage() {}
 
 func (x *TopicRow) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[30]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2415,7 +2528,7 @@ func (x *TopicRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicRow.ProtoReflect.Descriptor instead.
 func (*TopicRow) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{30}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *TopicRow) GetTopic() string {
@@ -2499,7 +2612,7 @@ type QueryTopicsReply struct {
 
 func (x *QueryTopicsReply) Reset() {
 	*x = QueryTopicsReply{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[31]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2511,7 +2624,7 @@ func (x *QueryTopicsReply) String() string {
 func (*QueryTopicsReply) ProtoMessage() {}
 
 func (x *QueryTopicsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[31]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2524,7 +2637,7 @@ func (x *QueryTopicsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryTopicsReply.ProtoReflect.Descriptor instead.
 func (*QueryTopicsReply) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{31}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *QueryTopicsReply) GetErrmsg() *ErrorMsg {
@@ -2556,7 +2669,7 @@ type QueryCenter struct {
 
 func (x *QueryCenter) Reset() {
 	*x = QueryCenter{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[32]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2568,7 +2681,7 @@ func (x *QueryCenter) String() string {
 func (*QueryCenter) ProtoMessage() {}
 
 func (x *QueryCenter) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[32]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2581,7 +2694,7 @@ func (x *QueryCenter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryCenter.ProtoReflect.Descriptor instead.
 func (*QueryCenter) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{32}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{33}
 }
 
 type QueryCenterReply struct {
@@ -2599,7 +2712,7 @@ type QueryCenterReply struct {
 
 func (x *QueryCenterReply) Reset() {
 	*x = QueryCenterReply{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[33]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2611,7 +2724,7 @@ func (x *QueryCenterReply) String() string {
 func (*QueryCenterReply) ProtoMessage() {}
 
 func (x *QueryCenterReply) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[33]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2624,7 +2737,7 @@ func (x *QueryCenterReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryCenterReply.ProtoReflect.Descriptor instead.
 func (*QueryCenterReply) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{33}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *QueryCenterReply) GetErrmsg() *ErrorMsg {
@@ -2687,7 +2800,7 @@ type Half struct {
 
 func (x *Half) Reset() {
 	*x = Half{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[34]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2699,7 +2812,7 @@ func (x *Half) String() string {
 func (*Half) ProtoMessage() {}
 
 func (x *Half) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[34]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2712,7 +2825,7 @@ func (x *Half) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Half.ProtoReflect.Descriptor instead.
 func (*Half) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{34}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Half) GetSegment() uint32 {
@@ -2748,7 +2861,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[35]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2760,7 +2873,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[35]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2773,7 +2886,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{35}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Hello) GetAbi() uint32 {
@@ -2845,7 +2958,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[36]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2857,7 +2970,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[36]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2870,7 +2983,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{36}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Limits) GetMaxMessage() uint64 {
@@ -2926,7 +3039,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[37]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2938,7 +3051,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[37]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2951,7 +3064,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{37}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Welcome) GetSession() uint64 {
@@ -3027,7 +3140,7 @@ type TopicID struct {
 
 func (x *TopicID) Reset() {
 	*x = TopicID{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[38]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3039,7 +3152,7 @@ func (x *TopicID) String() string {
 func (*TopicID) ProtoMessage() {}
 
 func (x *TopicID) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[38]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3052,7 +3165,7 @@ func (x *TopicID) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicID.ProtoReflect.Descriptor instead.
 func (*TopicID) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{38}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *TopicID) GetId() uint32 {
@@ -3070,30 +3183,33 @@ func (x *TopicID) GetName() string {
 }
 
 type RouteOpen struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Route         uint64                 `protobuf:"varint,1,opt,name=route,proto3" json:"route,omitempty"`
-	Generation    uint64                 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"` // role writer: the link's route generation once this is adopted
-	Role          Role                   `protobuf:"varint,3,opt,name=role,proto3,enum=bhome.v1.Role" json:"role,omitempty"`
-	Kind          RouteKind              `protobuf:"varint,4,opt,name=kind,proto3,enum=bhome.v1.RouteKind" json:"kind,omitempty"`
-	PeerSession   uint64                 `protobuf:"varint,5,opt,name=peer_session,json=peerSession,proto3" json:"peer_session,omitempty"`
-	PeerProc      string                 `protobuf:"bytes,6,opt,name=peer_proc,json=peerProc,proto3" json:"peer_proc,omitempty"`
-	PeerPid       int32                  `protobuf:"varint,7,opt,name=peer_pid,json=peerPid,proto3" json:"peer_pid,omitempty"`
-	Slots         uint32                 `protobuf:"varint,8,opt,name=slots,proto3" json:"slots,omitempty"`
-	Depth         uint32                 `protobuf:"varint,9,opt,name=depth,proto3" json:"depth,omitempty"`
-	Out           uint32                 `protobuf:"varint,10,opt,name=out,proto3" json:"out,omitempty"`
-	Policy        Policy                 `protobuf:"varint,11,opt,name=policy,proto3,enum=bhome.v1.Policy" json:"policy,omitempty"`
-	Quota         uint64                 `protobuf:"varint,12,opt,name=quota,proto3" json:"quota,omitempty"`
-	ExpiryNs      int64                  `protobuf:"varint,13,opt,name=expiry_ns,json=expiryNs,proto3" json:"expiry_ns,omitempty"`
-	History       bool                   `protobuf:"varint,14,opt,name=history,proto3" json:"history,omitempty"`
-	Topics        []*TopicID             `protobuf:"bytes,15,rep,name=topics,proto3" json:"topics,omitempty"`
-	Subscription  uint64                 `protobuf:"varint,16,opt,name=subscription,proto3" json:"subscription,omitempty"` // reader: the subscription or service it is for; 0 for replies
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Route        uint64                 `protobuf:"varint,1,opt,name=route,proto3" json:"route,omitempty"`
+	Generation   uint64                 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"` // role writer: the link's route generation once this is adopted
+	Role         Role                   `protobuf:"varint,3,opt,name=role,proto3,enum=bhome.v1.Role" json:"role,omitempty"`
+	Kind         RouteKind              `protobuf:"varint,4,opt,name=kind,proto3,enum=bhome.v1.RouteKind" json:"kind,omitempty"`
+	PeerSession  uint64                 `protobuf:"varint,5,opt,name=peer_session,json=peerSession,proto3" json:"peer_session,omitempty"`
+	PeerProc     string                 `protobuf:"bytes,6,opt,name=peer_proc,json=peerProc,proto3" json:"peer_proc,omitempty"`
+	PeerPid      int32                  `protobuf:"varint,7,opt,name=peer_pid,json=peerPid,proto3" json:"peer_pid,omitempty"`
+	Slots        uint32                 `protobuf:"varint,8,opt,name=slots,proto3" json:"slots,omitempty"`
+	Depth        uint32                 `protobuf:"varint,9,opt,name=depth,proto3" json:"depth,omitempty"`
+	Out          uint32                 `protobuf:"varint,10,opt,name=out,proto3" json:"out,omitempty"`
+	Policy       Policy                 `protobuf:"varint,11,opt,name=policy,proto3,enum=bhome.v1.Policy" json:"policy,omitempty"`
+	Quota        uint64                 `protobuf:"varint,12,opt,name=quota,proto3" json:"quota,omitempty"`
+	ExpiryNs     int64                  `protobuf:"varint,13,opt,name=expiry_ns,json=expiryNs,proto3" json:"expiry_ns,omitempty"`
+	History      bool                   `protobuf:"varint,14,opt,name=history,proto3" json:"history,omitempty"`
+	Topics       []*TopicID             `protobuf:"bytes,15,rep,name=topics,proto3" json:"topics,omitempty"`
+	Subscription uint64                 `protobuf:"varint,16,opt,name=subscription,proto3" json:"subscription,omitempty"` // reader: the subscription or service it is for; 0 for replies
+	// The access group of all that goes over it: the writer's half, if its ring may hold messages, lies in a control segment,
+	// and its blocks in data segments, of which nothing goes to those that the group doesn't admit. "": every peer.
+	Access        string `protobuf:"bytes,17,opt,name=access,proto3" json:"access,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RouteOpen) Reset() {
 	*x = RouteOpen{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[39]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3105,7 +3221,7 @@ func (x *RouteOpen) String() string {
 func (*RouteOpen) ProtoMessage() {}
 
 func (x *RouteOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[39]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3118,7 +3234,7 @@ func (x *RouteOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteOpen.ProtoReflect.Descriptor instead.
 func (*RouteOpen) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{39}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *RouteOpen) GetRoute() uint64 {
@@ -3233,6 +3349,13 @@ func (x *RouteOpen) GetSubscription() uint64 {
 	return 0
 }
 
+func (x *RouteOpen) GetAccess() string {
+	if x != nil {
+		return x.Access
+	}
+	return ""
+}
+
 type RouteHalf struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Route         uint64                 `protobuf:"varint,1,opt,name=route,proto3" json:"route,omitempty"`
@@ -3246,7 +3369,7 @@ type RouteHalf struct {
 
 func (x *RouteHalf) Reset() {
 	*x = RouteHalf{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[40]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3258,7 +3381,7 @@ func (x *RouteHalf) String() string {
 func (*RouteHalf) ProtoMessage() {}
 
 func (x *RouteHalf) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[40]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3271,7 +3394,7 @@ func (x *RouteHalf) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteHalf.ProtoReflect.Descriptor instead.
 func (*RouteHalf) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{40}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *RouteHalf) GetRoute() uint64 {
@@ -3315,13 +3438,14 @@ type SegmentRef struct {
 	Kind          uint32                 `protobuf:"varint,2,opt,name=kind,proto3" json:"kind,omitempty"`
 	Base          uint32                 `protobuf:"varint,3,opt,name=base,proto3" json:"base,omitempty"`
 	Generation    uint32                 `protobuf:"varint,4,opt,name=generation,proto3" json:"generation,omitempty"`
+	Access        string                 `protobuf:"bytes,5,opt,name=access,proto3" json:"access,omitempty"` // the access group; its owner's word, where it tells a new center what it has
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SegmentRef) Reset() {
 	*x = SegmentRef{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[41]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3333,7 +3457,7 @@ func (x *SegmentRef) String() string {
 func (*SegmentRef) ProtoMessage() {}
 
 func (x *SegmentRef) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[41]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3346,7 +3470,7 @@ func (x *SegmentRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SegmentRef.ProtoReflect.Descriptor instead.
 func (*SegmentRef) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{41}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *SegmentRef) GetNumber() uint32 {
@@ -3377,6 +3501,13 @@ func (x *SegmentRef) GetGeneration() uint32 {
 	return 0
 }
 
+func (x *SegmentRef) GetAccess() string {
+	if x != nil {
+		return x.Access
+	}
+	return ""
+}
+
 type RoutePeer struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Route         uint64                 `protobuf:"varint,1,opt,name=route,proto3" json:"route,omitempty"`
@@ -3392,7 +3523,7 @@ type RoutePeer struct {
 
 func (x *RoutePeer) Reset() {
 	*x = RoutePeer{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[42]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3404,7 +3535,7 @@ func (x *RoutePeer) String() string {
 func (*RoutePeer) ProtoMessage() {}
 
 func (x *RoutePeer) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[42]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3417,7 +3548,7 @@ func (x *RoutePeer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoutePeer.ProtoReflect.Descriptor instead.
 func (*RoutePeer) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{42}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *RoutePeer) GetRoute() uint64 {
@@ -3482,7 +3613,7 @@ type RouteClose struct {
 
 func (x *RouteClose) Reset() {
 	*x = RouteClose{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[43]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3494,7 +3625,7 @@ func (x *RouteClose) String() string {
 func (*RouteClose) ProtoMessage() {}
 
 func (x *RouteClose) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[43]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3507,7 +3638,7 @@ func (x *RouteClose) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteClose.ProtoReflect.Descriptor instead.
 func (*RouteClose) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{43}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *RouteClose) GetRoute() uint64 {
@@ -3550,7 +3681,7 @@ type RouteTopics struct {
 
 func (x *RouteTopics) Reset() {
 	*x = RouteTopics{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[44]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3562,7 +3693,7 @@ func (x *RouteTopics) String() string {
 func (*RouteTopics) ProtoMessage() {}
 
 func (x *RouteTopics) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[44]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3575,7 +3706,7 @@ func (x *RouteTopics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteTopics.ProtoReflect.Descriptor instead.
 func (*RouteTopics) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{44}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *RouteTopics) GetRoute() uint64 {
@@ -3617,7 +3748,7 @@ type RouteSegments struct {
 
 func (x *RouteSegments) Reset() {
 	*x = RouteSegments{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[45]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3629,7 +3760,7 @@ func (x *RouteSegments) String() string {
 func (*RouteSegments) ProtoMessage() {}
 
 func (x *RouteSegments) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[45]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3642,7 +3773,7 @@ func (x *RouteSegments) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteSegments.ProtoReflect.Descriptor instead.
 func (*RouteSegments) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{45}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *RouteSegments) GetPeerSession() uint64 {
@@ -3671,13 +3802,14 @@ type SegmentWanted struct {
 	Size          uint64                 `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"` // of the whole segment
 	Base          uint32                 `protobuf:"varint,2,opt,name=base,proto3" json:"base,omitempty"`
 	Generation    uint32                 `protobuf:"varint,3,opt,name=generation,proto3" json:"generation,omitempty"`
+	Access        string                 `protobuf:"bytes,4,opt,name=access,proto3" json:"access,omitempty"` // the access group
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SegmentWanted) Reset() {
 	*x = SegmentWanted{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[46]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3689,7 +3821,7 @@ func (x *SegmentWanted) String() string {
 func (*SegmentWanted) ProtoMessage() {}
 
 func (x *SegmentWanted) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[46]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3702,7 +3834,7 @@ func (x *SegmentWanted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SegmentWanted.ProtoReflect.Descriptor instead.
 func (*SegmentWanted) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{46}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *SegmentWanted) GetSize() uint64 {
@@ -3726,6 +3858,13 @@ func (x *SegmentWanted) GetGeneration() uint32 {
 	return 0
 }
 
+func (x *SegmentWanted) GetAccess() string {
+	if x != nil {
+		return x.Access
+	}
+	return ""
+}
+
 type SegmentAdd struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Segment       *SegmentRef            `protobuf:"bytes,1,opt,name=segment,proto3" json:"segment,omitempty"`
@@ -3737,7 +3876,7 @@ type SegmentAdd struct {
 
 func (x *SegmentAdd) Reset() {
 	*x = SegmentAdd{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[47]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3749,7 +3888,7 @@ func (x *SegmentAdd) String() string {
 func (*SegmentAdd) ProtoMessage() {}
 
 func (x *SegmentAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[47]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3762,7 +3901,7 @@ func (x *SegmentAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SegmentAdd.ProtoReflect.Descriptor instead.
 func (*SegmentAdd) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{47}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *SegmentAdd) GetSegment() *SegmentRef {
@@ -3797,7 +3936,7 @@ type SegmentDrop struct {
 
 func (x *SegmentDrop) Reset() {
 	*x = SegmentDrop{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[48]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3809,7 +3948,7 @@ func (x *SegmentDrop) String() string {
 func (*SegmentDrop) ProtoMessage() {}
 
 func (x *SegmentDrop) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[48]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3822,7 +3961,7 @@ func (x *SegmentDrop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SegmentDrop.ProtoReflect.Descriptor instead.
 func (*SegmentDrop) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{48}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *SegmentDrop) GetNumber() uint32 {
@@ -3856,7 +3995,7 @@ type SegmentUnmapped struct {
 
 func (x *SegmentUnmapped) Reset() {
 	*x = SegmentUnmapped{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[49]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3868,7 +4007,7 @@ func (x *SegmentUnmapped) String() string {
 func (*SegmentUnmapped) ProtoMessage() {}
 
 func (x *SegmentUnmapped) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[49]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3881,7 +4020,7 @@ func (x *SegmentUnmapped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SegmentUnmapped.ProtoReflect.Descriptor instead.
 func (*SegmentUnmapped) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{49}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *SegmentUnmapped) GetPeerSession() uint64 {
@@ -3907,7 +4046,7 @@ type SocketAck struct {
 
 func (x *SocketAck) Reset() {
 	*x = SocketAck{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[50]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3919,7 +4058,7 @@ func (x *SocketAck) String() string {
 func (*SocketAck) ProtoMessage() {}
 
 func (x *SocketAck) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[50]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3932,7 +4071,7 @@ func (x *SocketAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketAck.ProtoReflect.Descriptor instead.
 func (*SocketAck) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{50}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *SocketAck) GetSeq() uint64 {
@@ -3953,7 +4092,7 @@ type Displaced struct {
 
 func (x *Displaced) Reset() {
 	*x = Displaced{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[51]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3965,7 +4104,7 @@ func (x *Displaced) String() string {
 func (*Displaced) ProtoMessage() {}
 
 func (x *Displaced) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[51]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3978,7 +4117,7 @@ func (x *Displaced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Displaced.ProtoReflect.Descriptor instead.
 func (*Displaced) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{51}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Displaced) GetName() string {
@@ -4010,7 +4149,7 @@ type Bye struct {
 
 func (x *Bye) Reset() {
 	*x = Bye{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[52]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4022,7 +4161,7 @@ func (x *Bye) String() string {
 func (*Bye) ProtoMessage() {}
 
 func (x *Bye) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[52]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4035,7 +4174,7 @@ func (x *Bye) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bye.ProtoReflect.Descriptor instead.
 func (*Bye) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{52}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{53}
 }
 
 // What a node that attaches again holds: the sole truth. Several may follow each other; the last has end set.
@@ -4051,7 +4190,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[53]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4063,7 +4202,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[53]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4076,7 +4215,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{53}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Report) GetGrants() []*Grant {
@@ -4117,7 +4256,7 @@ type Grant struct {
 
 func (x *Grant) Reset() {
 	*x = Grant{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[54]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4129,7 +4268,7 @@ func (x *Grant) String() string {
 func (*Grant) ProtoMessage() {}
 
 func (x *Grant) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[54]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4142,7 +4281,7 @@ func (x *Grant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Grant.ProtoReflect.Descriptor instead.
 func (*Grant) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{54}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Grant) GetId() uint64 {
@@ -4171,7 +4310,7 @@ type ReportedRoute struct {
 
 func (x *ReportedRoute) Reset() {
 	*x = ReportedRoute{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[55]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4183,7 +4322,7 @@ func (x *ReportedRoute) String() string {
 func (*ReportedRoute) ProtoMessage() {}
 
 func (x *ReportedRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[55]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4196,7 +4335,7 @@ func (x *ReportedRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportedRoute.ProtoReflect.Descriptor instead.
 func (*ReportedRoute) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{55}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ReportedRoute) GetRoute() *RouteOpen {
@@ -4240,7 +4379,7 @@ type KnownPeer struct {
 
 func (x *KnownPeer) Reset() {
 	*x = KnownPeer{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[56]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4252,7 +4391,7 @@ func (x *KnownPeer) String() string {
 func (*KnownPeer) ProtoMessage() {}
 
 func (x *KnownPeer) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[56]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4265,7 +4404,7 @@ func (x *KnownPeer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KnownPeer.ProtoReflect.Descriptor instead.
 func (*KnownPeer) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{56}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *KnownPeer) GetSession() uint64 {
@@ -4305,7 +4444,7 @@ type Restored struct {
 
 func (x *Restored) Reset() {
 	*x = Restored{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[57]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4317,7 +4456,7 @@ func (x *Restored) String() string {
 func (*Restored) ProtoMessage() {}
 
 func (x *Restored) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[57]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4330,7 +4469,7 @@ func (x *Restored) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restored.ProtoReflect.Descriptor instead.
 func (*Restored) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{57}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{58}
 }
 
 // A route has outlived the center, but its other end lacks this one's half: say RouteHalf again.
@@ -4345,7 +4484,7 @@ type RouteRetell struct {
 
 func (x *RouteRetell) Reset() {
 	*x = RouteRetell{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[58]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4357,7 +4496,7 @@ func (x *RouteRetell) String() string {
 func (*RouteRetell) ProtoMessage() {}
 
 func (x *RouteRetell) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[58]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4370,7 +4509,7 @@ func (x *RouteRetell) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteRetell.ProtoReflect.Descriptor instead.
 func (*RouteRetell) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{58}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *RouteRetell) GetRoute() uint64 {
@@ -4398,7 +4537,7 @@ var File_bhome_v1_bhome_proto protoreflect.FileDescriptor
 
 const file_bhome_v1_bhome_proto_rawDesc = "" +
 	"\n" +
-	"\x14bhome/v1/bhome.proto\x12\bbhome.v1\"\xc6\x01\n" +
+	"\x14bhome/v1/bhome.proto\x12\bbhome.v1\"\xda\x01\n" +
 	"\bErrorMsg\x12'\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x13.bhome.v1.ErrorCodeR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x14\n" +
@@ -4407,7 +4546,8 @@ const file_bhome_v1_bhome_proto_rawDesc = "" +
 	"\x06in_use\x18\x05 \x01(\x04R\x05inUse\x12\x10\n" +
 	"\x03max\x18\x06 \x01(\x04R\x03max\x12\x10\n" +
 	"\x03pid\x18\a \x01(\x05R\x03pid\x12\x10\n" +
-	"\x03uid\x18\b \x01(\rR\x03uid\"\x9c\x01\n" +
+	"\x03uid\x18\b \x01(\rR\x03uid\x12\x12\n" +
+	"\x04rule\x18\t \x01(\tR\x04rule\"\x9c\x01\n" +
 	"\x04Head\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\rR\x04type\x12\x17\n" +
 	"\aproc_id\x18\x02 \x01(\tR\x06procId\x12\x15\n" +
@@ -4416,9 +4556,10 @@ const file_bhome_v1_bhome_proto_rawDesc = "" +
 	"\x05route\x18\x05 \x03(\v2\x11.bhome.v1.AddressR\x05route\x12\x10\n" +
 	"\x03seq\x18\x06 \x01(\x04R\x03seq\"\x1e\n" +
 	"\aAddress\x12\x13\n" +
-	"\x05mq_id\x18\x01 \x01(\x04R\x04mqId\"9\n" +
+	"\x05mq_id\x18\x01 \x01(\x04R\x04mqId\"Q\n" +
 	"\vCommonReply\x12*\n" +
-	"\x06errmsg\x18\x01 \x01(\v2\x12.bhome.v1.ErrorMsgR\x06errmsg\"<\n" +
+	"\x06errmsg\x18\x01 \x01(\v2\x12.bhome.v1.ErrorMsgR\x06errmsg\x12\x16\n" +
+	"\x06access\x18\x02 \x01(\tR\x06access\"<\n" +
 	"\bProcInit\x12\x18\n" +
 	"\ainspect\x18\x01 \x01(\bR\ainspect\x12\x16\n" +
 	"\x06pooled\x18\x02 \x01(\bR\x06pooled\"\x91\x01\n" +
@@ -4463,11 +4604,12 @@ const file_bhome_v1_bhome_proto_rawDesc = "" +
 	"\x06online\x18\x04 \x01(\bR\x06online\"<\n" +
 	"\x0eConnectService\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x14\n" +
-	"\x05quota\x18\x02 \x01(\x04R\x05quota\"z\n" +
+	"\x05quota\x18\x02 \x01(\x04R\x05quota\"\x92\x01\n" +
 	"\x13ConnectServiceReply\x12*\n" +
 	"\x06errmsg\x18\x01 \x01(\v2\x12.bhome.v1.ErrorMsgR\x06errmsg\x12\x19\n" +
 	"\btopic_id\x18\x02 \x01(\rR\atopicId\x12\x1c\n" +
-	"\tproviders\x18\x03 \x01(\rR\tproviders\")\n" +
+	"\tproviders\x18\x03 \x01(\rR\tproviders\x12\x16\n" +
+	"\x06access\x18\x04 \x01(\tR\x06access\")\n" +
 	"\x11DisconnectService\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\"\xeb\x01\n" +
 	"\tSubscribe\x12\"\n" +
@@ -4484,12 +4626,19 @@ const file_bhome_v1_bhome_proto_rawDesc = "" +
 	"\tAdvertise\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x19\n" +
 	"\bblock_ns\x18\x02 \x01(\x03R\ablockNs\x12\x12\n" +
-	"\x04keep\x18\x03 \x01(\rR\x04keep\"W\n" +
+	"\x04keep\x18\x03 \x01(\rR\x04keep\"o\n" +
 	"\x0eAdvertiseReply\x12*\n" +
 	"\x06errmsg\x18\x01 \x01(\v2\x12.bhome.v1.ErrorMsgR\x06errmsg\x12\x19\n" +
-	"\btopic_id\x18\x02 \x01(\rR\atopicId\"#\n" +
+	"\btopic_id\x18\x02 \x01(\rR\atopicId\x12\x16\n" +
+	"\x06access\x18\x03 \x01(\tR\x06access\"#\n" +
 	"\vUnadvertise\x12\x14\n" +
-	"\x05topic\x18\x01 \x01(\tR\x05topic\":\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\"q\n" +
+	"\x05Alloc\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\rR\x02id\x12\x14\n" +
+	"\x05class\x18\x02 \x01(\rR\x05class\x12\x12\n" +
+	"\x04log2\x18\x03 \x01(\rR\x04log2\x12\x16\n" +
+	"\x06socket\x18\x04 \x01(\rR\x06socket\x12\x16\n" +
+	"\x06access\x18\x05 \x01(\tR\x06access\":\n" +
 	"\n" +
 	"QueryProcs\x12\x16\n" +
 	"\x06offset\x18\x01 \x01(\x04R\x06offset\x12\x14\n" +
@@ -4613,7 +4762,7 @@ const file_bhome_v1_bhome_proto_rawDesc = "" +
 	"\aresumed\x18\t \x01(\bR\aresumed\"-\n" +
 	"\aTopicID\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\"\xed\x03\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"\x85\x04\n" +
 	"\tRouteOpen\x12\x14\n" +
 	"\x05route\x18\x01 \x01(\x04R\x05route\x12\x1e\n" +
 	"\n" +
@@ -4633,13 +4782,14 @@ const file_bhome_v1_bhome_proto_rawDesc = "" +
 	"\texpiry_ns\x18\r \x01(\x03R\bexpiryNs\x12\x18\n" +
 	"\ahistory\x18\x0e \x01(\bR\ahistory\x12)\n" +
 	"\x06topics\x18\x0f \x03(\v2\x11.bhome.v1.TopicIDR\x06topics\x12\"\n" +
-	"\fsubscription\x18\x10 \x01(\x04R\fsubscription\"\xb0\x01\n" +
+	"\fsubscription\x18\x10 \x01(\x04R\fsubscription\x12\x16\n" +
+	"\x06access\x18\x11 \x01(\tR\x06access\"\xb0\x01\n" +
 	"\tRouteHalf\x12\x14\n" +
 	"\x05route\x18\x01 \x01(\x04R\x05route\x12\"\n" +
 	"\x04half\x18\x02 \x01(\v2\x0e.bhome.v1.HalfR\x04half\x12\x19\n" +
 	"\bhas_bell\x18\x03 \x01(\bR\ahasBell\x12*\n" +
 	"\x06errmsg\x18\x04 \x01(\v2\x12.bhome.v1.ErrorMsgR\x06errmsg\x12\"\n" +
-	"\x04role\x18\x05 \x01(\x0e2\x0e.bhome.v1.RoleR\x04role\"l\n" +
+	"\x04role\x18\x05 \x01(\x0e2\x0e.bhome.v1.RoleR\x04role\"\x84\x01\n" +
 	"\n" +
 	"SegmentRef\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\rR\x06number\x12\x12\n" +
@@ -4647,7 +4797,8 @@ const file_bhome_v1_bhome_proto_rawDesc = "" +
 	"\x04base\x18\x03 \x01(\rR\x04base\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x04 \x01(\rR\n" +
-	"generation\"\xf6\x01\n" +
+	"generation\x12\x16\n" +
+	"\x06access\x18\x05 \x01(\tR\x06access\"\xf6\x01\n" +
 	"\tRoutePeer\x12\x14\n" +
 	"\x05route\x18\x01 \x01(\x04R\x05route\x12!\n" +
 	"\fpeer_session\x18\x02 \x01(\x04R\vpeerSession\x12\"\n" +
@@ -4675,13 +4826,14 @@ const file_bhome_v1_bhome_proto_rawDesc = "" +
 	"\rRouteSegments\x12!\n" +
 	"\fpeer_session\x18\x01 \x01(\x04R\vpeerSession\x12*\n" +
 	"\x05added\x18\x02 \x03(\v2\x14.bhome.v1.SegmentRefR\x05added\x12.\n" +
-	"\adropped\x18\x03 \x03(\v2\x14.bhome.v1.SegmentRefR\adropped\"W\n" +
+	"\adropped\x18\x03 \x03(\v2\x14.bhome.v1.SegmentRefR\adropped\"o\n" +
 	"\rSegmentWanted\x12\x12\n" +
 	"\x04size\x18\x01 \x01(\x04R\x04size\x12\x12\n" +
 	"\x04base\x18\x02 \x01(\rR\x04base\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x03 \x01(\rR\n" +
-	"generation\"|\n" +
+	"generation\x12\x16\n" +
+	"\x06access\x18\x04 \x01(\tR\x06access\"|\n" +
 	"\n" +
 	"SegmentAdd\x12.\n" +
 	"\asegment\x18\x01 \x01(\v2\x14.bhome.v1.SegmentRefR\asegment\x12\x12\n" +
@@ -4726,7 +4878,7 @@ const file_bhome_v1_bhome_proto_rawDesc = "" +
 	"\vRouteRetell\x12\x14\n" +
 	"\x05route\x18\x01 \x01(\x04R\x05route\x12\"\n" +
 	"\x04role\x18\x02 \x01(\x0e2\x0e.bhome.v1.RoleR\x04role\x12\x12\n" +
-	"\x04bell\x18\x03 \x01(\bR\x04bell*\xd3\t\n" +
+	"\x04bell\x18\x03 \x01(\bR\x04bell*\xe7\t\n" +
 	"\aMsgType\x12\x18\n" +
 	"\x14MSG_TYPE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15MSG_TYPE_COMMON_REPLY\x10\x02\x12\x16\n" +
@@ -4757,6 +4909,7 @@ const file_bhome_v1_bhome_proto_rawDesc = "" +
 	"\x1bMSG_TYPE_QUERY_CENTER_REPLY\x10+\x12\x1f\n" +
 	"\x1bMSG_TYPE_DISCONNECT_SERVICE\x10,\x12\x15\n" +
 	"\x11MSG_TYPE_RESTORED\x10.\x12\x12\n" +
+	"\x0eMSG_TYPE_ALLOC\x100\x12\x12\n" +
 	"\x0eMSG_TYPE_HELLO\x10@\x12\x14\n" +
 	"\x10MSG_TYPE_WELCOME\x10A\x12\x17\n" +
 	"\x13MSG_TYPE_ROUTE_OPEN\x10B\x12\x17\n" +
@@ -4822,7 +4975,7 @@ func file_bhome_v1_bhome_proto_rawDescGZIP() []byte {
 }
 
 var file_bhome_v1_bhome_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_bhome_v1_bhome_proto_msgTypes = make([]protoimpl.MessageInfo, 61)
+var file_bhome_v1_bhome_proto_msgTypes = make([]protoimpl.MessageInfo, 62)
 var file_bhome_v1_bhome_proto_goTypes = []any{
 	(MsgType)(0),                // 0: bhome.v1.MsgType
 	(ErrorCode)(0),              // 1: bhome.v1.ErrorCode
@@ -4852,44 +5005,45 @@ var file_bhome_v1_bhome_proto_goTypes = []any{
 	(*Advertise)(nil),           // 25: bhome.v1.Advertise
 	(*AdvertiseReply)(nil),      // 26: bhome.v1.AdvertiseReply
 	(*Unadvertise)(nil),         // 27: bhome.v1.Unadvertise
-	(*QueryProcs)(nil),          // 28: bhome.v1.QueryProcs
-	(*ProcRow)(nil),             // 29: bhome.v1.ProcRow
-	(*QueryProcsReply)(nil),     // 30: bhome.v1.QueryProcsReply
-	(*QueryMsgs)(nil),           // 31: bhome.v1.QueryMsgs
-	(*MsgRow)(nil),              // 32: bhome.v1.MsgRow
-	(*QueryMsgsReply)(nil),      // 33: bhome.v1.QueryMsgsReply
-	(*QueryTopics)(nil),         // 34: bhome.v1.QueryTopics
-	(*TopicRow)(nil),            // 35: bhome.v1.TopicRow
-	(*QueryTopicsReply)(nil),    // 36: bhome.v1.QueryTopicsReply
-	(*QueryCenter)(nil),         // 37: bhome.v1.QueryCenter
-	(*QueryCenterReply)(nil),    // 38: bhome.v1.QueryCenterReply
-	(*Half)(nil),                // 39: bhome.v1.Half
-	(*Hello)(nil),               // 40: bhome.v1.Hello
-	(*Limits)(nil),              // 41: bhome.v1.Limits
-	(*Welcome)(nil),             // 42: bhome.v1.Welcome
-	(*TopicID)(nil),             // 43: bhome.v1.TopicID
-	(*RouteOpen)(nil),           // 44: bhome.v1.RouteOpen
-	(*RouteHalf)(nil),           // 45: bhome.v1.RouteHalf
-	(*SegmentRef)(nil),          // 46: bhome.v1.SegmentRef
-	(*RoutePeer)(nil),           // 47: bhome.v1.RoutePeer
-	(*RouteClose)(nil),          // 48: bhome.v1.RouteClose
-	(*RouteTopics)(nil),         // 49: bhome.v1.RouteTopics
-	(*RouteSegments)(nil),       // 50: bhome.v1.RouteSegments
-	(*SegmentWanted)(nil),       // 51: bhome.v1.SegmentWanted
-	(*SegmentAdd)(nil),          // 52: bhome.v1.SegmentAdd
-	(*SegmentDrop)(nil),         // 53: bhome.v1.SegmentDrop
-	(*SegmentUnmapped)(nil),     // 54: bhome.v1.SegmentUnmapped
-	(*SocketAck)(nil),           // 55: bhome.v1.SocketAck
-	(*Displaced)(nil),           // 56: bhome.v1.Displaced
-	(*Bye)(nil),                 // 57: bhome.v1.Bye
-	(*Report)(nil),              // 58: bhome.v1.Report
-	(*Grant)(nil),               // 59: bhome.v1.Grant
-	(*ReportedRoute)(nil),       // 60: bhome.v1.ReportedRoute
-	(*KnownPeer)(nil),           // 61: bhome.v1.KnownPeer
-	(*Restored)(nil),            // 62: bhome.v1.Restored
-	(*RouteRetell)(nil),         // 63: bhome.v1.RouteRetell
-	nil,                         // 64: bhome.v1.QueryCenterReply.CountersEntry
-	nil,                         // 65: bhome.v1.QueryCenterReply.LimitsEntry
+	(*Alloc)(nil),               // 28: bhome.v1.Alloc
+	(*QueryProcs)(nil),          // 29: bhome.v1.QueryProcs
+	(*ProcRow)(nil),             // 30: bhome.v1.ProcRow
+	(*QueryProcsReply)(nil),     // 31: bhome.v1.QueryProcsReply
+	(*QueryMsgs)(nil),           // 32: bhome.v1.QueryMsgs
+	(*MsgRow)(nil),              // 33: bhome.v1.MsgRow
+	(*QueryMsgsReply)(nil),      // 34: bhome.v1.QueryMsgsReply
+	(*QueryTopics)(nil),         // 35: bhome.v1.QueryTopics
+	(*TopicRow)(nil),            // 36: bhome.v1.TopicRow
+	(*QueryTopicsReply)(nil),    // 37: bhome.v1.QueryTopicsReply
+	(*QueryCenter)(nil),         // 38: bhome.v1.QueryCenter
+	(*QueryCenterReply)(nil),    // 39: bhome.v1.QueryCenterReply
+	(*Half)(nil),                // 40: bhome.v1.Half
+	(*Hello)(nil),               // 41: bhome.v1.Hello
+	(*Limits)(nil),              // 42: bhome.v1.Limits
+	(*Welcome)(nil),             // 43: bhome.v1.Welcome
+	(*TopicID)(nil),             // 44: bhome.v1.TopicID
+	(*RouteOpen)(nil),           // 45: bhome.v1.RouteOpen
+	(*RouteHalf)(nil),           // 46: bhome.v1.RouteHalf
+	(*SegmentRef)(nil),          // 47: bhome.v1.SegmentRef
+	(*RoutePeer)(nil),           // 48: bhome.v1.RoutePeer
+	(*RouteClose)(nil),          // 49: bhome.v1.RouteClose
+	(*RouteTopics)(nil),         // 50: bhome.v1.RouteTopics
+	(*RouteSegments)(nil),       // 51: bhome.v1.RouteSegments
+	(*SegmentWanted)(nil),       // 52: bhome.v1.SegmentWanted
+	(*SegmentAdd)(nil),          // 53: bhome.v1.SegmentAdd
+	(*SegmentDrop)(nil),         // 54: bhome.v1.SegmentDrop
+	(*SegmentUnmapped)(nil),     // 55: bhome.v1.SegmentUnmapped
+	(*SocketAck)(nil),           // 56: bhome.v1.SocketAck
+	(*Displaced)(nil),           // 57: bhome.v1.Displaced
+	(*Bye)(nil),                 // 58: bhome.v1.Bye
+	(*Report)(nil),              // 59: bhome.v1.Report
+	(*Grant)(nil),               // 60: bhome.v1.Grant
+	(*ReportedRoute)(nil),       // 61: bhome.v1.ReportedRoute
+	(*KnownPeer)(nil),           // 62: bhome.v1.KnownPeer
+	(*Restored)(nil),            // 63: bhome.v1.Restored
+	(*RouteRetell)(nil),         // 64: bhome.v1.RouteRetell
+	nil,                         // 65: bhome.v1.QueryCenterReply.CountersEntry
+	nil,                         // 66: bhome.v1.QueryCenterReply.LimitsEntry
 }
 var file_bhome_v1_bhome_proto_depIdxs = []int32{
 	1,  // 0: bhome.v1.ErrorMsg.code:type_name -> bhome.v1.ErrorCode
@@ -4904,41 +5058,41 @@ var file_bhome_v1_bhome_proto_depIdxs = []int32{
 	2,  // 9: bhome.v1.Subscribe.on_full:type_name -> bhome.v1.Policy
 	5,  // 10: bhome.v1.AdvertiseReply.errmsg:type_name -> bhome.v1.ErrorMsg
 	5,  // 11: bhome.v1.QueryProcsReply.errmsg:type_name -> bhome.v1.ErrorMsg
-	29, // 12: bhome.v1.QueryProcsReply.procs:type_name -> bhome.v1.ProcRow
+	30, // 12: bhome.v1.QueryProcsReply.procs:type_name -> bhome.v1.ProcRow
 	5,  // 13: bhome.v1.QueryMsgsReply.errmsg:type_name -> bhome.v1.ErrorMsg
-	32, // 14: bhome.v1.QueryMsgsReply.msgs:type_name -> bhome.v1.MsgRow
+	33, // 14: bhome.v1.QueryMsgsReply.msgs:type_name -> bhome.v1.MsgRow
 	5,  // 15: bhome.v1.QueryTopicsReply.errmsg:type_name -> bhome.v1.ErrorMsg
-	35, // 16: bhome.v1.QueryTopicsReply.topics:type_name -> bhome.v1.TopicRow
+	36, // 16: bhome.v1.QueryTopicsReply.topics:type_name -> bhome.v1.TopicRow
 	5,  // 17: bhome.v1.QueryCenterReply.errmsg:type_name -> bhome.v1.ErrorMsg
-	64, // 18: bhome.v1.QueryCenterReply.counters:type_name -> bhome.v1.QueryCenterReply.CountersEntry
-	65, // 19: bhome.v1.QueryCenterReply.limits:type_name -> bhome.v1.QueryCenterReply.LimitsEntry
-	39, // 20: bhome.v1.Hello.down:type_name -> bhome.v1.Half
-	39, // 21: bhome.v1.Hello.up:type_name -> bhome.v1.Half
-	39, // 22: bhome.v1.Welcome.down:type_name -> bhome.v1.Half
-	39, // 23: bhome.v1.Welcome.up:type_name -> bhome.v1.Half
-	41, // 24: bhome.v1.Welcome.limits:type_name -> bhome.v1.Limits
+	65, // 18: bhome.v1.QueryCenterReply.counters:type_name -> bhome.v1.QueryCenterReply.CountersEntry
+	66, // 19: bhome.v1.QueryCenterReply.limits:type_name -> bhome.v1.QueryCenterReply.LimitsEntry
+	40, // 20: bhome.v1.Hello.down:type_name -> bhome.v1.Half
+	40, // 21: bhome.v1.Hello.up:type_name -> bhome.v1.Half
+	40, // 22: bhome.v1.Welcome.down:type_name -> bhome.v1.Half
+	40, // 23: bhome.v1.Welcome.up:type_name -> bhome.v1.Half
+	42, // 24: bhome.v1.Welcome.limits:type_name -> bhome.v1.Limits
 	3,  // 25: bhome.v1.RouteOpen.role:type_name -> bhome.v1.Role
 	4,  // 26: bhome.v1.RouteOpen.kind:type_name -> bhome.v1.RouteKind
 	2,  // 27: bhome.v1.RouteOpen.policy:type_name -> bhome.v1.Policy
-	43, // 28: bhome.v1.RouteOpen.topics:type_name -> bhome.v1.TopicID
-	39, // 29: bhome.v1.RouteHalf.half:type_name -> bhome.v1.Half
+	44, // 28: bhome.v1.RouteOpen.topics:type_name -> bhome.v1.TopicID
+	40, // 29: bhome.v1.RouteHalf.half:type_name -> bhome.v1.Half
 	5,  // 30: bhome.v1.RouteHalf.errmsg:type_name -> bhome.v1.ErrorMsg
 	3,  // 31: bhome.v1.RouteHalf.role:type_name -> bhome.v1.Role
-	39, // 32: bhome.v1.RoutePeer.half:type_name -> bhome.v1.Half
-	46, // 33: bhome.v1.RoutePeer.segments:type_name -> bhome.v1.SegmentRef
+	40, // 32: bhome.v1.RoutePeer.half:type_name -> bhome.v1.Half
+	47, // 33: bhome.v1.RoutePeer.segments:type_name -> bhome.v1.SegmentRef
 	3,  // 34: bhome.v1.RoutePeer.role:type_name -> bhome.v1.Role
-	43, // 35: bhome.v1.RouteTopics.added:type_name -> bhome.v1.TopicID
-	46, // 36: bhome.v1.RouteSegments.added:type_name -> bhome.v1.SegmentRef
-	46, // 37: bhome.v1.RouteSegments.dropped:type_name -> bhome.v1.SegmentRef
-	46, // 38: bhome.v1.SegmentAdd.segment:type_name -> bhome.v1.SegmentRef
+	44, // 35: bhome.v1.RouteTopics.added:type_name -> bhome.v1.TopicID
+	47, // 36: bhome.v1.RouteSegments.added:type_name -> bhome.v1.SegmentRef
+	47, // 37: bhome.v1.RouteSegments.dropped:type_name -> bhome.v1.SegmentRef
+	47, // 38: bhome.v1.SegmentAdd.segment:type_name -> bhome.v1.SegmentRef
 	5,  // 39: bhome.v1.SegmentAdd.errmsg:type_name -> bhome.v1.ErrorMsg
-	46, // 40: bhome.v1.SegmentUnmapped.segment:type_name -> bhome.v1.SegmentRef
-	59, // 41: bhome.v1.Report.grants:type_name -> bhome.v1.Grant
-	60, // 42: bhome.v1.Report.routes:type_name -> bhome.v1.ReportedRoute
-	61, // 43: bhome.v1.Report.peers:type_name -> bhome.v1.KnownPeer
-	44, // 44: bhome.v1.ReportedRoute.route:type_name -> bhome.v1.RouteOpen
-	39, // 45: bhome.v1.ReportedRoute.half:type_name -> bhome.v1.Half
-	46, // 46: bhome.v1.KnownPeer.segments:type_name -> bhome.v1.SegmentRef
+	47, // 40: bhome.v1.SegmentUnmapped.segment:type_name -> bhome.v1.SegmentRef
+	60, // 41: bhome.v1.Report.grants:type_name -> bhome.v1.Grant
+	61, // 42: bhome.v1.Report.routes:type_name -> bhome.v1.ReportedRoute
+	62, // 43: bhome.v1.Report.peers:type_name -> bhome.v1.KnownPeer
+	45, // 44: bhome.v1.ReportedRoute.route:type_name -> bhome.v1.RouteOpen
+	40, // 45: bhome.v1.ReportedRoute.half:type_name -> bhome.v1.Half
+	47, // 46: bhome.v1.KnownPeer.segments:type_name -> bhome.v1.SegmentRef
 	3,  // 47: bhome.v1.RouteRetell.role:type_name -> bhome.v1.Role
 	48, // [48:48] is the sub-list for method output_type
 	48, // [48:48] is the sub-list for method input_type
@@ -4958,7 +5112,7 @@ func file_bhome_v1_bhome_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_bhome_v1_bhome_proto_rawDesc), len(file_bhome_v1_bhome_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   61,
+			NumMessages:   62,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
