@@ -185,10 +185,7 @@ func (g *registry) register(c actor.Context, f *busFrame, m *bhomev1.RegisterRPC
 	for _, r := range g.kept[key] {
 		g.resume(p, r)
 	}
-	group := g.cfg.Access.group(actRequest, m.GetTopic())
-	id, op := g.router.begin(func(c actor.Context) {
-		c.Send(f.to.session, &frameOut{to: f.to, typ: bhomev1.MsgType_MSG_TYPE_COMMON_REPLY, body: &bhomev1.CommonReply{Access: group}})
-	})
+	id, op := g.router.begin(func(c actor.Context) { commonReply(c, f.to, nil) })
 	for _, cl := range s.clients {
 		g.pair(c, cl, p, id, op)
 	}
@@ -210,7 +207,6 @@ func (g *registry) connect(c actor.Context, f *busFrame, m *bhomev1.ConnectServi
 		refuse(err)
 		return
 	}
-	group := g.cfg.Access.group(actServe, m.GetTopic())
 	topicID := g.ids.of(m.GetTopic())
 	if topicID == 0 {
 		refuse(tooMany("topics", "bus", len(g.ids.ids), g.cfg.Limits.Topics))
@@ -230,7 +226,7 @@ func (g *registry) connect(c actor.Context, f *busFrame, m *bhomev1.ConnectServi
 	mine[m.GetTopic()], s.clients[f.id.Session] = cl, cl
 	id, op := g.router.begin(func(c actor.Context) {
 		c.Send(f.to.session, &frameOut{to: f.to, typ: bhomev1.MsgType_MSG_TYPE_CONNECT_SERVICE_REPLY,
-			body: &bhomev1.ConnectServiceReply{TopicId: topicID, Providers: uint32(len(s.providers)), Access: group}})
+			body: &bhomev1.ConnectServiceReply{TopicId: topicID, Providers: uint32(len(s.providers))}})
 	})
 	for _, p := range s.providers {
 		g.pair(c, cl, p, id, op)
@@ -244,10 +240,7 @@ func (g *registry) connect(c actor.Context, f *busFrame, m *bhomev1.ConnectServi
 // pair opens the routes between a client and a provider that is online, unless there are some.
 func (g *registry) pair(c actor.Context, cl *serviceClient, p *provider, id uint64, op *routeOp) {
 	cs, ps := cl.party.id.Session, p.key.session
-	key := pairKey{ps, cs, g.cfg.Access.group(actRequest, cl.topic)}
-	// A request route that outlived a center may lack replies of the group that they belong to now.
-	asks := p.routes[cs] != nil
-	if g.offline[ps] || asks && (key.group == "" || g.replies[key] != nil) {
+	if g.offline[ps] || p.routes[cs] != nil {
 		return
 	}
 	if g.perNode[cs] >= g.cfg.Limits.RoutesPerNode || g.perNode[ps] >= g.cfg.Limits.RoutesPerNode {
@@ -258,6 +251,7 @@ func (g *registry) pair(c actor.Context, cl *serviceClient, p *provider, id uint
 	if quota == 0 {
 		quota = g.cfg.Limits.DefaultQuota
 	}
+	key := pairKey{ps, cs, g.cfg.Access.group(actRequest, cl.topic)}
 	group := g.cfg.Access.group(actServe, cl.topic)
 	rep := g.replies[key]
 	if rep == nil {
@@ -267,16 +261,12 @@ func (g *registry) pair(c actor.Context, cl *serviceClient, p *provider, id uint
 		g.router.open(c, &bhomev1.RouteOpen{Route: rep.id, Kind: rep.kind, Slots: slotsFor(replyDepth), Depth: replyDepth, Out: replyDepth + replyHold,
 			Policy: bhomev1.Policy_POLICY_BLOCK, Quota: g.cfg.Limits.DefaultQuota, Access: key.group}, p.party, cl.party, 0, nil)
 	}
-	if asks {
-		rep.uses[p.routes[cs].id] = true
-		return
-	}
 	req := &svcRoute{id: g.router.routeID(), kind: bhomev1.RouteKind_ROUTE_KIND_REQUEST, w: cl.party, r: p.party, prov: p, topic: cl.topic, pair: key, group: group}
 	g.record(req)
 	p.routes[cs] = req
 	rep.uses[req.id] = true
 	g.router.open(c, &bhomev1.RouteOpen{Route: req.id, Kind: req.kind, Slots: slotsFor(p.msg.GetDepth()), Depth: p.msg.GetDepth(), Out: p.msg.GetDepth() + p.msg.GetHold(),
-		Policy: bhomev1.Policy_POLICY_BLOCK, Quota: quota, Access: group, Subscription: p.key.number, Topics: []*bhomev1.TopicID{{Id: g.ids.of(cl.topic), Name: cl.topic}}},
+		Policy: bhomev1.Policy_POLICY_BLOCK, Quota: quota, Access: group, ReplyAccess: key.group, Subscription: p.key.number, Topics: []*bhomev1.TopicID{{Id: g.ids.of(cl.topic), Name: cl.topic}}},
 		cl.party, p.party, id, op)
 }
 

@@ -67,10 +67,7 @@ func (g *registry) outlived(w *bhomev1.RouteOpen, service uint64, writer, reader
 			g.replies[route.pair] = route
 		}
 	} else {
-		route.pair = pairKey{provider: reader.id.Session, client: writer.id.Session}
-		if len(w.GetTopics()) == 1 {
-			route.pair.group = g.cfg.Access.group(actRequest, w.GetTopics()[0].GetName())
-		}
+		route.pair = pairKey{reader.id.Session, writer.id.Session, w.GetReplyAccess()}
 		route.service = subKey{reader.id.Session, service}
 		g.keep(route, w)
 	}
@@ -86,11 +83,12 @@ func (g *registry) allows(h *halfReport) bool {
 	}
 	for _, t := range w.GetTopics() {
 		if g.cfg.Access.refuses(&h.writer.id, actRequest, t.GetName()) != nil || g.cfg.Access.refuses(&h.reader.id, actServe, t.GetName()) != nil ||
-			g.cfg.Access.group(actServe, t.GetName()) != w.GetAccess() {
+			g.cfg.Access.group(actServe, t.GetName()) != w.GetAccess() || g.cfg.Access.group(actRequest, t.GetName()) != w.GetReplyAccess() ||
+			w.GetReplyAccess() != h.reader.route.GetRoute().GetReplyAccess() {
 			return false
 		}
 	}
-	return len(w.GetTopics()) == 1
+	return true
 }
 
 // repliesTo reports whether a process may read replies of an access group.

@@ -101,7 +101,7 @@ func (r *router) open(c actor.Context, o *bhomev1.RouteOpen, w, rd party, op uin
 
 func cloneOpen(o *bhomev1.RouteOpen) *bhomev1.RouteOpen {
 	return &bhomev1.RouteOpen{Route: o.Route, Kind: o.Kind, Slots: o.Slots, Depth: o.Depth, Out: o.Out, Policy: o.Policy, Quota: o.Quota,
-		ExpiryNs: o.ExpiryNs, History: o.History, Access: o.Access, Topics: append([]*bhomev1.TopicID(nil), o.Topics...), Subscription: o.Subscription}
+		ExpiryNs: o.ExpiryNs, History: o.History, Access: o.Access, ReplyAccess: o.ReplyAccess, Topics: append([]*bhomev1.TopicID(nil), o.Topics...), Subscription: o.Subscription}
 }
 
 // slotsFor is how many slots a route of that depth has: room for depth messages of up to 112 bytes inline.

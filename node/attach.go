@@ -23,6 +23,7 @@ func dial(ctx context.Context, cfg Config) (*shmio.Conn, error) {
 		paths = shmio.SocketCandidates(cfg.Bus)
 	}
 	var tried []string
+	kind := error(ErrNoDaemon)
 	for _, p := range paths {
 		conn, err := shmio.Dial(ctx, p)
 		if err == nil {
@@ -39,11 +40,15 @@ func dial(ctx context.Context, cfg Config) (*shmio.Conn, error) {
 			why = "nobody listens"
 		case errors.Is(err, fs.ErrPermission):
 			why = "permission denied: the daemon belongs to another user or group"
+			kind = notAllowedToConnect
 		}
 		tried = append(tried, p+" ("+why+")")
 	}
-	return nil, fmt.Errorf("bus %q: %w: tried %s; start one with `bhomed`, or name its socket in BHOME_SOCKET", cfg.Bus, ErrNoDaemon, strings.Join(tried, ", "))
+	return nil, fmt.Errorf("bus %q: %w: tried %s; start one with `bhomed`, or name its socket in BHOME_SOCKET", cfg.Bus, kind, strings.Join(tried, ", "))
 }
+
+// notAllowedToConnect is both: there is a socket, and the kernel doesn't let us use it.
+var notAllowedToConnect = fmt.Errorf("%w (%w)", ErrNoDaemon, ErrNotAllowed)
 
 // connect attaches to the center that runs now: socket, Hello, Welcome, the link, and (after a loss) the report. The
 // handshake in words is the caller's.
@@ -269,7 +274,7 @@ func (lk *link) handshake(ctx context.Context) error {
 		return fmt.Errorf("NodeInit: %w", context.Cause(ctx))
 	}
 	n.mag.mu.Lock()
-	b, err := n.mag.adopt(wire.NewGrant(init.ID, init.Place), initBlockClass)
+	b, err := n.mag.adopt(wire.NewGrant(init.ID, init.Place), n.mag.open, initBlockClass)
 	n.mag.mu.Unlock()
 	if err != nil {
 		return fmt.Errorf("NodeInitReply: %w", err)

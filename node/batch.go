@@ -113,7 +113,7 @@ func (p *Publisher) appendMessages(ctx context.Context, ms []message, payloads [
 		same++
 	}
 	var bs [batchChunk]*block
-	n := tp.n.mag.popAll(class, bs[:same])
+	n := tp.group().popAll(class, bs[:same])
 	if n == 0 {
 		next := ms[:len(ms)+1]
 		if err := tp.blockOf(ctx, payloads[0], &next[len(ms)]); err != nil {
@@ -155,6 +155,12 @@ func (tp *topicPub) pushAll(ctx context.Context, o *outRoute, b *batch) (before 
 		switch {
 		case errors.Is(err, errRouteOver):
 			return b.len(), full
+		case errors.Is(err, errOtherGroup):
+			if err := tp.pushCopy(ctx, o, b.message(at)); errors.Is(err, errRouteOver) {
+				return b.len(), full
+			} else if err != nil {
+				return at, err
+			}
 		case err != nil:
 			return at, err
 		case at == b.len():

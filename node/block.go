@@ -14,6 +14,7 @@ type block struct {
 	grant wire.Grant
 	gen   uint16
 	class uint8
+	group *blockGroup
 	mem   []byte // header and class payload
 
 	refs   atomic.Int32  // private to this process; pairs with itself: Add to zero is the last

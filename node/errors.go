@@ -49,6 +49,17 @@ func (e *NameInUseError) Error() string {
 // Is makes errors.Is(err, ErrNameInUse) true.
 func (e *NameInUseError) Is(target error) bool { return target == ErrNameInUse }
 
+// NotAllowedError is the ErrNotAllowed that names the access rule of bhomed's configuration which refuses.
+type NotAllowedError struct {
+	Rule    string // "access.attach" and "access.inspect" are no topic's
+	Message string
+}
+
+func (e *NotAllowedError) Error() string { return fmt.Sprintf("%v: %s", ErrNotAllowed, e.Message) }
+
+// Is makes errors.Is(err, ErrNotAllowed) true.
+func (e *NotAllowedError) Is(target error) bool { return target == ErrNotAllowed }
+
 // LimitError says which limit refused, whose it is and how much is in use; it is an ErrNoMemory, ErrTooMany or ErrTooLarge.
 type LimitError struct {
 	Limit   string // bus, uid, node, route, table…
@@ -134,7 +145,10 @@ func fromErrorMsg(m *bhomev1.ErrorMsg, subject string) error {
 	case bhomev1.ErrorCode_ERROR_CODE_INCOMPATIBLE_ABI:
 		return plain(ErrIncompatibleABI)
 	case bhomev1.ErrorCode_ERROR_CODE_NOT_ALLOWED:
-		return plain(ErrNotAllowed)
+		if m.GetRule() == "" {
+			return plain(ErrNotAllowed)
+		}
+		return &NotAllowedError{Rule: m.GetRule(), Message: m.GetMessage()}
 	case bhomev1.ErrorCode_ERROR_CODE_DISPLACED:
 		return plain(ErrDisplaced)
 	case bhomev1.ErrorCode_ERROR_CODE_HANDLER:

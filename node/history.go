@@ -69,6 +69,10 @@ func (tp *topicPub) serveHistory() {
 	tp.n.mu.Unlock()
 	for _, o := range routes {
 		for _, b := range tp.history {
+			if b.group != o.group { // of before the rules changed: it lies where others may read
+				o.countDrop()
+				continue
+			}
 			m := message{b: b}
 			_, err := o.push(&m, false)
 			if m.spare > 0 {

@@ -138,6 +138,23 @@ func (lk *link) sendWord(ctx context.Context, queue int, word wire.Word) error {
 	return lk.push(ctx, queue, func(w *shmio.Writer) shmio.Outcome { return w.PushCommand(word) })
 }
 
+// sendAlloc asks for blocks of an access group; the answer, a refusal too, is that of the word.
+func (lk *link) sendAlloc(ctx context.Context, req wire.AllocRequest, access string) error {
+	socket := wire.Socket(req.Socket)
+	body, err := proto.Marshal(&bhomev1.Alloc{Id: req.ID, Class: uint32(req.Class), Log2: uint32(req.Log2), Socket: uint32(req.Socket), Access: access})
+	if err != nil {
+		return fmt.Errorf("ask for blocks of access group %q: %w", access, err)
+	}
+	frame, err := lk.n.frame(uint32(bhomev1.MsgType_MSG_TYPE_ALLOC), fmt.Sprint(allocPrefix, req.ID), lk.session+uint64(socket), 0, body)
+	if err != nil {
+		return err
+	}
+	return lk.sendFrame(ctx, upCenter, socket, frame)
+}
+
+// allocPrefix begins the id of the frame that says why blocks are refused; the request's id follows.
+const allocPrefix = "alloc:"
+
 // sendFrame sends a control frame: inline if it is small, in a block otherwise.
 func (lk *link) sendFrame(ctx context.Context, queue int, socket wire.Socket, frame []byte) error {
 	if len(frame) <= wire.MaxInline {
@@ -148,7 +165,7 @@ func (lk *link) sendFrame(ctx context.Context, queue int, socket wire.Socket, fr
 		return fmt.Errorf("frame of %d bytes: %w: at most %d", len(frame), ErrTooLarge, wire.MaxFrame)
 	}
 	class := max(wire.CalcAllocIndex(int64(len(frame))), initBlockClass)
-	b, err := lk.n.mag.get(ctx, uint8(class), socket)
+	b, err := lk.n.mag.get(ctx, lk.n.mag.open, uint8(class), socket)
 	if err != nil {
 		return err
 	}
@@ -358,7 +375,7 @@ func (lk *link) onFrame(frame []byte) {
 		return
 	}
 	id := head.GetMsgId()
-	if after, ok := strings.CutPrefix(id, "alloc:"); ok {
+	if after, ok := strings.CutPrefix(id, allocPrefix); ok {
 		var c bhomev1.CommonReply
 		var num uint32
 		if _, err := fmt.Sscanf(after, "%d", &num); err != nil || proto.Unmarshal(body, &c) != nil {

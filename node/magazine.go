@@ -26,16 +26,23 @@ const (
 // magazine keeps the idle blocks of a node, last in first out per size class, asks the center for more and gives
 // surplus back. Safe for concurrent use.
 type magazine struct {
-	n       *Node
-	limit   int // blocks per class; 0: none are kept
-	classes [256]magazineClass
-	loaned  atomic.Int64 // loans that are neither sent nor released; pairs with Close
+	n      *Node
+	limit  int // blocks per class; 0: none are kept
+	open   *blockGroup
+	loaned atomic.Int64 // loans that are neither sent nor released; pairs with Close
 
 	mu      sync.Mutex
 	grants  map[wire.Grant]*block // all that this node holds, wherever it is
 	surplus []*block              // to be given back by the housekeeper
 	waiting map[uint32]*allocCall
 	nextID  uint32
+	groups  map[string]*blockGroup // by access group; they stay
+}
+
+// blockGroup is the idle blocks of one access group: they lie in segments that only processes get which the group admits.
+type blockGroup struct {
+	access  string // "": every peer
+	classes [256]magazineClass
 }
 
 type magazineClass struct {
@@ -46,6 +53,7 @@ type magazineClass struct {
 
 // allocCall is one request for blocks, until all of them or a refusal have come.
 type allocCall struct {
+	group *blockGroup
 	class uint8
 	want  int
 	got   []*block
@@ -56,14 +64,38 @@ type allocCall struct {
 }
 
 func newMagazine(n *Node, limit int) *magazine {
-	return &magazine{n: n, limit: max(limit, 0), grants: map[wire.Grant]*block{}, waiting: map[uint32]*allocCall{}}
+	open := &blockGroup{}
+	return &magazine{n: n, limit: max(limit, 0), open: open, groups: map[string]*blockGroup{"": open}, grants: map[wire.Grant]*block{}, waiting: map[uint32]*allocCall{}}
+}
+
+// group finds or makes what there is of an access group.
+func (m *magazine) group(access string) *blockGroup {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	g := m.groups[access]
+	if g == nil {
+		g = &blockGroup{access: access}
+		m.groups[access] = g
+	}
+	return g
+}
+
+// allGroups lists them.
+func (m *magazine) allGroups() []*blockGroup {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	groups := make([]*blockGroup, 0, len(m.groups))
+	for _, g := range m.groups {
+		groups = append(groups, g)
+	}
+	return groups
 }
 
 // pop takes the block that came back last: the hottest. Of larger ones the one before it: what a receiver has just read
 // is in its first-level cache, and writing there costs more than writing to what has sunk to the second (64 KiB there and
 // back: 20 µs in one block, 15 in two or more; docs/decisions/0014).
-func (m *magazine) pop(class uint8) *block {
-	c := &m.classes[class]
+func (g *blockGroup) pop(class uint8) *block {
+	c := &g.classes[class]
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n := len(c.stack)
@@ -82,8 +114,8 @@ func (m *magazine) pop(class uint8) *block {
 }
 
 // popAll takes up to len(into) blocks with one look, the hottest first, and returns how many.
-func (m *magazine) popAll(class uint8, into []*block) int {
-	c := &m.classes[class]
+func (g *blockGroup) popAll(class uint8, into []*block) int {
+	c := &g.classes[class]
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	left := len(c.stack) - min(len(into), len(c.stack))
@@ -100,7 +132,7 @@ func (m *magazine) popAll(class uint8, into []*block) int {
 
 // put takes a block that nobody refers to. It never sends: it is called with routes locked.
 func (m *magazine) put(b *block) {
-	c := &m.classes[b.class]
+	c := &b.group.classes[b.class]
 	c.mu.Lock()
 	keep := len(c.stack) < m.limit && uint64(len(c.stack)+1)*wire.BlockSize(b.class) <= maxClassBytes ||
 		m.limit > 0 && len(c.stack) == 0
@@ -120,20 +152,20 @@ func (m *magazine) giveBack(blocks ...*block) {
 	m.n.poke()
 }
 
-// get takes a block of the class: from the stack, from what readers have returned meanwhile, or from the center.
-func (m *magazine) get(ctx context.Context, class uint8, socket wire.Socket) (*block, error) {
-	if b := m.pop(class); b != nil {
+// get takes a block of the class and access group: from the stack, from what readers have returned meanwhile, or from the center.
+func (m *magazine) get(ctx context.Context, g *blockGroup, class uint8, socket wire.Socket) (*block, error) {
+	if b := g.pop(class); b != nil {
 		return b, nil
 	}
 	if m.limit > 0 {
 		m.n.reclaimRoutes()
-		if b := m.pop(class); b != nil {
+		if b := g.pop(class); b != nil {
 			return b, nil
 		}
 	}
 	for wait := time.Millisecond; ; {
 		if m.n.link.Load() != nil || m.limit == 0 {
-			b, err := m.ask(ctx, class, socket)
+			b, err := m.ask(ctx, g, class, socket)
 			// The center may go away with the question in hand: then the next one is asked.
 			if err == nil || !errors.Is(err, ErrDisconnected) || m.n.cfg.NoReconnect || ctx.Err() != nil {
 				return b, err
@@ -141,7 +173,7 @@ func (m *magazine) get(ctx context.Context, class uint8, socket wire.Socket) (*b
 		}
 		// Without a center what readers return goes round all the same. Returns ring no bell: look for them.
 		m.n.reclaimRoutes()
-		if b := m.pop(class); b != nil {
+		if b := g.pop(class); b != nil {
 			return b, nil
 		}
 		c := m.n.linked.C()
@@ -161,7 +193,7 @@ func (m *magazine) get(ctx context.Context, class uint8, socket wire.Socket) (*b
 }
 
 // ask requests a batch (one block without a magazine), keeps the surplus and returns one block.
-func (m *magazine) ask(ctx context.Context, class uint8, socket wire.Socket) (*block, error) {
+func (m *magazine) ask(ctx context.Context, g *blockGroup, class uint8, socket wire.Socket) (*block, error) {
 	lk, err := m.n.awaitLink(ctx)
 	if err != nil {
 		return nil, err
@@ -183,13 +215,17 @@ func (m *magazine) ask(ctx context.Context, class uint8, socket wire.Socket) (*b
 		}
 	}
 	m.n.stats.asked.Add(1)
-	call := &allocCall{class: class, want: want, done: make(chan struct{}), lk: lk}
+	call := &allocCall{group: g, class: class, want: want, done: make(chan struct{}), lk: lk}
 	if req.ID, err = m.register(call); err != nil {
 		return nil, err
 	}
-	word, err := req.Encode()
-	if err == nil {
-		err = lk.sendWord(ctx, upCenter, word)
+	if g == m.open {
+		var word wire.Word
+		if word, err = req.Encode(); err == nil {
+			err = lk.sendWord(ctx, upCenter, word)
+		}
+	} else {
+		err = lk.sendAlloc(ctx, req, g.access)
 	}
 	if err != nil {
 		m.forget(req.ID)
@@ -272,7 +308,7 @@ func (m *magazine) onReply(r wire.AllocReply) {
 		m.mu.Unlock() // otherwise the reason follows
 		return
 	}
-	b, err := m.adopt(wire.NewGrant(r.ID, r.Place), call.class)
+	b, err := m.adopt(wire.NewGrant(r.ID, r.Place), call.group, call.class)
 	if err != nil {
 		m.finish(r.ID, call, err)
 		m.mu.Unlock()
@@ -310,12 +346,12 @@ func (m *magazine) finish(id uint32, call *allocCall, err error) {
 }
 
 // adopt makes the block of a grant; m.mu is held.
-func (m *magazine) adopt(g wire.Grant, class uint8) (*block, error) {
+func (m *magazine) adopt(g wire.Grant, group *blockGroup, class uint8) (*block, error) {
 	mem, gen, err := m.n.ownBlock(g.Place(), wire.BlockSize(class))
 	if err != nil {
 		return nil, err
 	}
-	b := &block{mag: m, grant: g, gen: gen, class: class, mem: mem}
+	b := &block{mag: m, grant: g, gen: gen, class: class, group: group, mem: mem}
 	m.grants[g] = b
 	return b, nil
 }
@@ -359,38 +395,52 @@ func (m *magazine) report(f func(g wire.Grant, class uint8)) {
 // trim gives back idle blocks until at most maxBytes lie idle in all; big blocks go first.
 func (m *magazine) trim(maxBytes uint64) {
 	var idle uint64
-	for class := range m.classes {
-		c := &m.classes[class]
-		c.mu.Lock()
-		idle += uint64(len(c.stack)) * wire.BlockSize(uint8(class))
-		c.mu.Unlock()
+	groups := m.allGroups()
+	for _, g := range groups {
+		for class := range g.classes {
+			c := &g.classes[class]
+			c.mu.Lock()
+			idle += uint64(len(c.stack)) * wire.BlockSize(uint8(class))
+			c.mu.Unlock()
+		}
 	}
-	for class := 255; class >= 0 && idle > maxBytes; class-- {
-		n := int((idle - maxBytes + wire.BlockSize(uint8(class)) - 1) / wire.BlockSize(uint8(class)))
-		idle -= uint64(m.cut(uint8(class), n)) * wire.BlockSize(uint8(class))
+	for class := 255; class >= 0; class-- {
+		for _, g := range groups {
+			if idle <= maxBytes {
+				return
+			}
+			n := int((idle - maxBytes + wire.BlockSize(uint8(class)) - 1) / wire.BlockSize(uint8(class)))
+			idle -= uint64(m.cut(g, uint8(class), n)) * wire.BlockSize(uint8(class))
+		}
 	}
 }
 
 // trimIdle gives back what classes have kept since the last call without touching it, beyond a little.
 func (m *magazine) trimIdle() {
-	for class := range m.classes {
-		c := &m.classes[class]
-		c.mu.Lock()
-		idle := c.low
-		c.low = len(c.stack)
-		c.mu.Unlock()
-		if keep := int(idleKeepBytes / wire.BlockSize(uint8(class))); idle > keep {
-			m.cut(uint8(class), idle-keep)
+	for _, g := range m.allGroups() {
+		for class := range g.classes {
+			c := &g.classes[class]
+			c.mu.Lock()
+			idle := c.low
+			c.low = len(c.stack)
+			c.mu.Unlock()
+			keep := 0
+			if g == m.open {
+				keep = int(idleKeepBytes / wire.BlockSize(uint8(class)))
+			}
+			if idle > keep {
+				m.cut(g, uint8(class), idle-keep)
+			}
 		}
 	}
 }
 
 // cut gives up to n blocks of a class back, the coldest first, and returns how many.
-func (m *magazine) cut(class uint8, n int) int {
-	c := &m.classes[class]
+func (m *magazine) cut(g *blockGroup, class uint8, n int) int {
+	c := &g.classes[class]
 	c.mu.Lock()
 	floor := 0
-	if class == initBlockClass {
+	if class == initBlockClass && g == m.open {
 		floor = 1 // frames to the center need one even when no memory is left
 	}
 	n = max(0, min(n, len(c.stack)-floor))

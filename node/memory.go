@@ -29,13 +29,15 @@ type memory struct {
 	next     uint32                     // number of the next segment
 	linkHalf *shmio.Arena               // of segment 0
 
-	data atomic.Pointer[[]*shmio.Segment] // copied on write under mu; pairs with ownBlock's load
+	data   atomic.Pointer[[]*shmio.Segment] // copied on write under mu; pairs with ownBlock's load
+	access map[*shmio.Segment]string        // the access groups of those that have one
 }
 
 type controlSegment struct {
-	seg   *shmio.Segment
-	arena *shmio.Arena
-	used  int
+	seg    *shmio.Segment
+	arena  *shmio.Arena
+	used   int
+	access string // the access group of what is in it
 }
 
 // half is a piece of this node's control memory that holds one end of a route.
@@ -54,7 +56,7 @@ func newMemory() (*memory, error) {
 		return nil, fmt.Errorf("make segment 0: %w", err)
 	}
 	seg0.Publish(shmio.StateLaidOut)
-	m := &memory{segment0: seg0, control: map[uint32]*controlSegment{}, next: 1, linkHalf: shmio.NewArena(firstHalf, firstHalf+linkArea, halfAlign)}
+	m := &memory{segment0: seg0, control: map[uint32]*controlSegment{}, access: map[*shmio.Segment]string{}, next: 1, linkHalf: shmio.NewArena(firstHalf, firstHalf+linkArea, halfAlign)}
 	m.control[0] = &controlSegment{seg: seg0, arena: shmio.NewArena(firstHalf+linkArea, processSegmentSize, halfAlign)}
 	m.data.Store(&[]*shmio.Segment{})
 	return m, nil
@@ -91,12 +93,15 @@ func (m *memory) freeLink(h half) {
 	m.linkHalf.Free(h.offset, h.size)
 }
 
-// allocHalf cuts a half for a route. If that took a new control segment, it is returned too: the center must be told
+// allocHalf cuts a half for a route of an access group: what lies in a ring may be read by whom the segment goes to. If that took a new control segment, it is returned too: the center must be told
 // of it before the half.
-func (m *memory) allocHalf(size uint64, session uint64) (h half, added *shmio.Segment, err error) {
+func (m *memory) allocHalf(size uint64, session uint64, access string) (h half, added *shmio.Segment, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for number, c := range m.control {
+		if c.access != access {
+			continue
+		}
 		if h, ok, err := cut(c.seg, c.arena, size); ok {
 			c.used++
 			h.number = number
@@ -112,7 +117,7 @@ func (m *memory) allocHalf(size uint64, session uint64) (h half, added *shmio.Se
 		return half{}, nil, fmt.Errorf("make control segment %d: %w", m.next, err)
 	}
 	seg.Publish(shmio.StateAttached)
-	c := &controlSegment{seg: seg, arena: shmio.NewArena(firstHalf, want, halfAlign), used: 1}
+	c := &controlSegment{seg: seg, arena: shmio.NewArena(firstHalf, want, halfAlign), used: 1, access: access}
 	m.control[m.next] = c
 	h, _, err = cut(seg, c.arena, size)
 	h.number = m.next
@@ -139,8 +144,8 @@ func (m *memory) freeHalf(h half) (dropped uint32) {
 	return h.number
 }
 
-// addData makes a data segment.
-func (m *memory) addData(size uint64, base, generation uint32, session uint64) (*shmio.Segment, error) {
+// addData makes a data segment of an access group.
+func (m *memory) addData(size uint64, base, generation uint32, session uint64, access string) (*shmio.Segment, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	seg, err := shmio.CreateSegment("bhome-data", shmio.SegmentSpec{
@@ -152,7 +157,17 @@ func (m *memory) addData(size uint64, base, generation uint32, session uint64) (
 	m.next++
 	segs := append(append([]*shmio.Segment(nil), *m.data.Load()...), seg)
 	m.data.Store(&segs)
+	if access != "" {
+		m.access[seg] = access
+	}
 	return seg, nil
+}
+
+// accessOf is the access group of a data segment.
+func (m *memory) accessOf(seg *shmio.Segment) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.access[seg]
 }
 
 // dropData lets a data segment go; the caller knows that no block of it is granted.
@@ -164,6 +179,7 @@ func (m *memory) dropData(base, generation uint32) bool {
 		if s.Base() == base && s.Generation() == generation {
 			segs := append(append([]*shmio.Segment(nil), old[:i]...), old[i+1:]...)
 			m.data.Store(&segs)
+			delete(m.access, s)
 			s.Close()
 			return true
 		}

@@ -14,7 +14,7 @@ func TestHalvesAreZero(t *testing.T) {
 		free  func(half)
 	}{
 		"link":  {m.allocLink, m.freeLink},
-		"route": {func(size uint64) (half, error) { h, _, err := m.allocHalf(size, 1); return h, err }, func(h half) { m.freeHalf(h) }},
+		"route": {func(size uint64) (half, error) { h, _, err := m.allocHalf(size, 1, ""); return h, err }, func(h half) { m.freeHalf(h) }},
 	} {
 		kept, err := f.alloc(128)
 		if err != nil {

@@ -70,7 +70,7 @@ type Node struct {
 	in          map[uint64]*inRoute
 	out         map[uint64]*outRoute
 	outList     atomic.Pointer[[]*outRoute] // of out, copied on write; pairs with outRoutes
-	replyRoutes map[uint64]*outRoute        // by the client's session
+	replyRoutes map[replyKey]*outRoute
 	pubs        map[string]*topicPub
 	clients     map[string]*serviceClient
 	sinks       map[uint64]queuedSink // by subscription number
@@ -94,7 +94,7 @@ func Attach(ctx context.Context, cfg Config) (*Node, error) {
 	cfg = cfg.withDefaults()
 	n := &Node{cfg: cfg, log: cfg.Logger, linked: newBroadcast(), changed: newBroadcast(), closing: make(chan struct{}),
 		pokeC: make(chan struct{}, 1), newsTimeout: newsTimeout, peers: map[uint64]*peer{}, in: map[uint64]*inRoute{}, out: map[uint64]*outRoute{},
-		replyRoutes: map[uint64]*outRoute{}, pubs: map[string]*topicPub{}, clients: map[string]*serviceClient{}, sinks: map[uint64]queuedSink{}}
+		replyRoutes: map[replyKey]*outRoute{}, pubs: map[string]*topicPub{}, clients: map[string]*serviceClient{}, sinks: map[uint64]queuedSink{}}
 	n.ctx, n.stop = context.WithCancel(context.Background())
 	n.name.Store(&cfg.Name)
 	n.procIndex.Store(-1)
@@ -110,7 +110,7 @@ func Attach(ctx context.Context, cfg Config) (*Node, error) {
 		n.reactor.Close()
 		return nil, fmt.Errorf("attach: %w", err)
 	}
-	if _, err = n.mem.addData(firstDataSize, 0, 0, 0); err == nil {
+	if _, err = n.mem.addData(firstDataSize, 0, 0, 0, ""); err == nil {
 		n.wg.Go(n.housekeep)
 		bound, cancel := deadlineContext(ctx, cfg.AttachTimeout)
 		err = n.establish(bound)

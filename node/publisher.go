@@ -49,8 +49,13 @@ type topicPub struct {
 // advertised is what the center was told last, and the id that it has given the topic.
 type advertised struct {
 	*bhomev1.Advertise
-	id uint32
+	id      uint32
+	group   *blockGroup
+	refused error // by a center that came later: its rules are others
 }
+
+// group is where the topic's blocks are from.
+func (tp *topicPub) group() *blockGroup { return tp.adv.Load().group }
 
 // Publisher publishes on one topic. Safe for concurrent use; each goroutine's messages keep their order.
 type Publisher struct {
@@ -98,7 +103,7 @@ func (tp *topicPub) advertise(ctx context.Context, lk *link, adv *bhomev1.Advert
 		return err
 	}
 	// Not under mu: a publisher may be waiting for room, and must not keep its node from the center.
-	tp.adv.Store(&advertised{adv, r.GetTopicId()})
+	tp.adv.Store(&advertised{Advertise: adv, id: r.GetTopicId(), group: tp.n.mag.group(r.GetAccess())})
 	tp.keeps.Store(adv.GetKeep() > 0)
 	return nil
 }
@@ -165,7 +170,7 @@ func (p *Publisher) Loan(ctx context.Context, size int) (Loan, error) {
 		return Loan{}, fmt.Errorf("loan on %q: %w", p.topic, err)
 	}
 	p.recycle(size)
-	b, err := p.n.mag.get(ctx, class, wire.SocketNode)
+	b, err := p.n.mag.get(ctx, p.group(), class, wire.SocketNode)
 	if err != nil {
 		return Loan{}, fmt.Errorf("loan of %d bytes on %q: %w", size, p.topic, err)
 	}
@@ -215,6 +220,15 @@ func (p *Publisher) Send(ctx context.Context, l Loan) error {
 		m.release()
 		return fmt.Errorf("send on %q: %w: the loan is another node's", p.topic, ErrInvalid)
 	}
+	if l.b.group != p.group() { // another topic's, that others may read
+		c := message{payload: l.b.mem[wire.HeaderSize : wire.HeaderSize+l.b.size]}
+		err := p.blockOf(ctx, c.payload, &c)
+		m.release()
+		if err != nil {
+			return err
+		}
+		return p.send(ctx, &c)
+	}
 	return p.send(ctx, &m)
 }
 
@@ -263,6 +277,10 @@ func (p *Publisher) send(ctx context.Context, m *message) error {
 		out, err := o.push(m, false)
 		switch {
 		case errors.Is(err, errRouteOver):
+		case errors.Is(err, errOtherGroup):
+			if err := tp.pushCopy(ctx, o, m); err != nil && !errors.Is(err, errRouteOver) {
+				full = errors.Join(full, err)
+			}
 		case err != nil:
 			full = errors.Join(full, err)
 		case out == shmio.Full:
@@ -290,6 +308,10 @@ func (p *Publisher) begin(ctx context.Context) ([]*outRoute, error) {
 		tp.unlock()
 		return nil, fmt.Errorf("send on %q: %w", tp.topic, n.whyClosed())
 	}
+	if refused := tp.adv.Load().refused; refused != nil {
+		tp.unlock()
+		return nil, fmt.Errorf("send on %q: %w", tp.topic, refused)
+	}
 	// What the center told before now is adopted before this message goes: whoever's Subscribe has returned gets it.
 	if lk := n.link.Load(); lk != nil && !lk.current() {
 		if err := lk.adopt(ctx); err != nil {
@@ -303,6 +325,29 @@ func (p *Publisher) begin(ctx context.Context) ([]*outRoute, error) {
 		routes = *tp.routes.Load()
 	}
 	return routes, nil
+}
+
+// pushCopy pushes a message to a route of another access group than its block's: the rules have changed with a new center,
+// which has not yet said so of the topic. tp.mu is held.
+func (tp *topicPub) pushCopy(ctx context.Context, o *outRoute, m *message) error {
+	b, err := tp.n.mag.get(ctx, o.group, m.b.class, wire.SocketNode)
+	if err != nil {
+		return fmt.Errorf("a block of access group %q: %w", o.group.access, err)
+	}
+	var h wire.Header
+	if err := h.Decode(m.b.mem); err != nil {
+		panic(fmt.Sprintf("bhome: header of an own block: %v", err)) // number has made it
+	}
+	c := message{b: b}
+	b.fill(m.b.mem[wire.HeaderSize:wire.HeaderSize+m.b.size], 1)
+	h.ID = blockID(b)
+	b.putHeader(&h)
+	defer c.release()
+	out, err := o.push(&c, false)
+	if err == nil && out == shmio.Full {
+		err = tp.block(ctx, o, &c)
+	}
+	return err
 }
 
 // number gives a message its place in the topic's sequence; tp.mu is held.
@@ -341,7 +386,7 @@ func (tp *topicPub) blockOf(ctx context.Context, payload []byte, m *message) err
 	if err != nil {
 		return err
 	}
-	b, err := tp.n.mag.get(ctx, class, wire.SocketNode)
+	b, err := tp.n.mag.get(ctx, tp.group(), class, wire.SocketNode)
 	if err != nil {
 		return fmt.Errorf("a block for %d bytes on %q: %w", len(payload), tp.topic, err)
 	}

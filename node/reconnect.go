@@ -62,7 +62,7 @@ func (n *Node) reconnect() bool {
 			return true
 		case n.ctx.Err() != nil || n.Err() != nil:
 			return false
-		case errors.Is(err, ErrIncompatibleABI), errors.Is(err, ErrNotAllowed), errors.Is(err, ErrNameInUse):
+		case errors.Is(err, ErrIncompatibleABI), errors.Is(err, ErrNotAllowed) && !errors.Is(err, ErrNoDaemon), errors.Is(err, ErrNameInUse):
 			n.fail(fmt.Errorf("attach again: %w", err), StateClosed)
 			return false
 		}
@@ -230,17 +230,26 @@ func (n *Node) restore(ctx context.Context, lk *link) error {
 	}
 	n.mu.Unlock()
 	for _, tp := range pubs {
-		if err := tp.advertise(ctx, lk, tp.adv.Load().Advertise); err != nil {
+		err := tp.advertise(ctx, lk, tp.adv.Load().Advertise)
+		if errors.Is(err, ErrNotAllowed) { // its rules are others: all else goes on
+			tp.disallow(err)
+		} else if err != nil {
 			return fmt.Errorf("publish on %q again: %w", tp.topic, err)
 		}
 	}
 	for _, s := range subs {
-		if err := n.retell(&s.told, s.subscribe(ctx, lk)); err != nil {
+		err := n.retell(&s.told, s.subscribe(ctx, lk))
+		if errors.Is(err, ErrNotAllowed) {
+			s.disallow(err)
+		} else if err != nil {
 			return fmt.Errorf("subscribe to %q again: %w", s.Pattern(), err)
 		}
 	}
 	for _, s := range services {
-		if err := n.retell(&s.told, s.register(ctx, lk)); err != nil {
+		err := n.retell(&s.told, s.register(ctx, lk))
+		if errors.Is(err, ErrNotAllowed) {
+			s.disallow(err)
+		} else if err != nil {
 			return fmt.Errorf("serve %q again: %w", s.topic, err)
 		}
 	}
@@ -250,7 +259,9 @@ func (n *Node) restore(ctx context.Context, lk *link) error {
 		}
 		var r bhomev1.ConnectServiceReply
 		if err := lk.callInto(ctx, upBus, wire.SocketClient, bhomev1.MsgType_MSG_TYPE_CONNECT_SERVICE,
-			&bhomev1.ConnectService{Topic: c.topic}, &r, c.topic); err != nil {
+			&bhomev1.ConnectService{Topic: c.topic}, &r, c.topic); errors.Is(err, ErrNotAllowed) {
+			continue // the next request is told
+		} else if err != nil {
 			return fmt.Errorf("connect to service %q again: %w", c.topic, err)
 		}
 		if r.GetProviders() > 0 || len(*c.routes.Load()) > 0 { // else its provider may not be back yet: the next request asks once more

@@ -266,7 +266,7 @@ func (n *Node) sendRequest(ctx context.Context, to clientRoute, corr uint64, pay
 	if n.torn {
 		return n.whyClosed()
 	}
-	m, err := n.dataMessage(ctx, payload, to.o.inline, wire.SocketClient, wire.Header{Kind: wire.KindRequest, ID: corr, Topic: to.topicID})
+	m, err := n.dataMessage(ctx, payload, to.o, wire.SocketClient, wire.Header{Kind: wire.KindRequest, ID: corr, Topic: to.topicID})
 	if err != nil {
 		return err
 	}
@@ -410,10 +410,13 @@ func (rs *replies) routeAdded(*inRoute) {}
 
 func (rs *replies) refused(*inRoute, *received) {}
 
-// routeOver hears that all replies of a provider have been taken; if it is gone, what is unanswered stays so.
+// routeOver hears that all replies of a provider that come over a route have been taken; if it is gone, what is unanswered
+// stays so.
 func (rs *replies) routeOver(r *inRoute) {
 	if r.gone.Load() {
-		rs.failAll(r.peer)
+		rs.fail(func(c *pendingCall) bool {
+			return c.session() == r.peer.session && c.o.open.GetReplyAccess() == r.open.GetAccess()
+		}, r.peer)
 	}
 }
 

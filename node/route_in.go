@@ -58,7 +58,7 @@ type sink interface {
 }
 
 func (n *Node) openIn(lk *link, m *bhomev1.RouteOpen, spec shmio.RouteSpec) error {
-	h, err := n.cutHalf(lk, spec.ReaderSize())
+	h, err := n.cutHalf(lk, spec.ReaderSize(), "") // it tells of no more than how much is read
 	if err != nil {
 		return err
 	}

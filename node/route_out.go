@@ -22,7 +22,8 @@ type outRoute struct {
 	peer   *peer
 	open   *bhomev1.RouteOpen // as told; for reports
 	policy shmio.Policy
-	inline int // bytes that go inline at most
+	inline int         // bytes that go inline at most
+	group  *blockGroup // whose blocks go over it
 	half   half
 	w      *shmio.Writer
 	bell   *shmio.Bell   // wakes the reader; nil until joined
@@ -43,6 +44,14 @@ type outRoute struct {
 
 	pending *sendQueue
 }
+
+// replyKey names the route for replies of an access group to a client's process.
+type replyKey struct {
+	session uint64 // the client's
+	access  string
+}
+
+func (o *outRoute) replyKey() replyKey { return replyKey{o.peer.session, o.group.access} }
 
 // onRouteOpen makes our end of a route.
 func (n *Node) onRouteOpen(lk *link, m *bhomev1.RouteOpen) error {
@@ -67,8 +76,8 @@ func (n *Node) onRouteOpen(lk *link, m *bhomev1.RouteOpen) error {
 }
 
 // cutHalf allocates our half of a route, telling the center of a new control segment first.
-func (n *Node) cutHalf(lk *link, size uint64) (half, error) {
-	h, added, err := n.mem.allocHalf(size, lk.session)
+func (n *Node) cutHalf(lk *link, size uint64, access string) (half, error) {
+	h, added, err := n.mem.allocHalf(size, lk.session, access)
 	if err == nil && added != nil {
 		err = lk.announce(added)
 	}
@@ -114,7 +123,7 @@ func (n *Node) onRouteRetell(lk *link, m *bhomev1.RouteRetell) error {
 }
 
 func (n *Node) openOut(lk *link, m *bhomev1.RouteOpen, spec shmio.RouteSpec) error {
-	h, err := n.cutHalf(lk, spec.WriterSize())
+	h, err := n.cutHalf(lk, spec.WriterSize(), m.GetAccess())
 	if err != nil {
 		return err
 	}
@@ -122,7 +131,7 @@ func (n *Node) openOut(lk *link, m *bhomev1.RouteOpen, spec shmio.RouteSpec) err
 	if err != nil {
 		return err
 	}
-	o := &outRoute{n: n, id: spec.ID, kind: m.GetKind(), open: m, policy: spec.Policy, inline: spec.InlineLimit(), half: h, w: w,
+	o := &outRoute{n: n, id: spec.ID, kind: m.GetKind(), open: m, policy: spec.Policy, inline: spec.InlineLimit(), group: n.mag.group(m.GetAccess()), half: h, w: w,
 		gate: make(chan struct{}, 1), topics: map[uint32]string{}, calls: make(chan struct{}, maxUnanswered(int(spec.Depth))), ended: make(chan struct{})}
 	o.pending = newSendQueue(o)
 	n.mu.Lock()
@@ -137,7 +146,7 @@ func (n *Node) openOut(lk *link, m *bhomev1.RouteOpen, spec shmio.RouteSpec) err
 	o.peer.out[uint32(o.id)] = o
 	o.peer.mu.Unlock()
 	if o.kind == bhomev1.RouteKind_ROUTE_KIND_REPLY {
-		n.replyRoutes[o.peer.session] = o
+		n.replyRoutes[o.replyKey()] = o
 	}
 	n.addTopics(o, m.GetTopics())
 	n.mu.Unlock()
@@ -259,8 +268,8 @@ func (o *outRoute) end(peerGone bool) {
 			sc.removeRoute(o)
 		}
 	}
-	if n.replyRoutes[o.peer.session] == o {
-		delete(n.replyRoutes, o.peer.session)
+	if n.replyRoutes[o.replyKey()] == o {
+		delete(n.replyRoutes, o.replyKey())
 	}
 	n.mu.Unlock()
 	if empty {

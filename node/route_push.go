@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -73,6 +74,9 @@ func (o *outRoute) stage(m *message, arm bool) (shmio.Outcome, error) {
 		if o.over {
 			return shmio.Full, errRouteOver
 		}
+		if m.b != nil && m.b.group != o.group {
+			return shmio.Full, errOtherGroup
+		}
 		if o.w.Out() >= o.lookAt || arm {
 			if err := o.reclaim(); err != nil {
 				return shmio.Full, err
@@ -113,6 +117,9 @@ func (o *outRoute) stage(m *message, arm bool) (shmio.Outcome, error) {
 		}
 	}
 }
+
+// errOtherGroup says that a block doesn't lie where the route's reader may read it, and perhaps where others may.
+var errOtherGroup = errors.New("the block is of another access group than the route")
 
 // reclaimEvery is how many more blocks are let out before returns are looked for again on the way of a send: each look
 // takes the line where they are counted from the reader.

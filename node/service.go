@@ -240,7 +240,7 @@ func (n *Node) replyTo(r *inRoute, corr uint64, kind wire.Kind, payload []byte) 
 	find := func() *outRoute {
 		n.mu.Lock()
 		defer n.mu.Unlock()
-		return n.replyRoutes[r.peer.session]
+		return n.replyRoutes[replyKey{r.peer.session, r.open.GetReplyAccess()}]
 	}
 	o := find()
 	if o == nil {
@@ -257,7 +257,7 @@ func (n *Node) replyTo(r *inRoute, corr uint64, kind wire.Kind, payload []byte) 
 	if n.torn {
 		return n.whyClosed()
 	}
-	m, err := n.dataMessage(context.Background(), payload, o.inline, wire.SocketServer, wire.Header{Kind: kind, ID: corr})
+	m, err := n.dataMessage(context.Background(), payload, o, wire.SocketServer, wire.Header{Kind: kind, ID: corr})
 	if err != nil {
 		return err
 	}
@@ -265,18 +265,18 @@ func (n *Node) replyTo(r *inRoute, corr uint64, kind wire.Kind, payload []byte) 
 	return nil
 }
 
-// dataMessage makes what carries payload: inline if it fits, else a block whose one reference is the caller's. Of h it
+// dataMessage makes what carries payload over o: inline if it fits, else a block whose one reference is the caller's. Of h it
 // takes kind, id (the correlation id) and topic.
-func (n *Node) dataMessage(ctx context.Context, payload []byte, inline int, socket wire.Socket, h wire.Header) (message, error) {
+func (n *Node) dataMessage(ctx context.Context, payload []byte, o *outRoute, socket wire.Socket, h wire.Header) (message, error) {
 	now := n.clock.stamp(n, 0)
-	if len(payload)+8 <= inline {
+	if len(payload)+8 <= o.inline {
 		return message{payload: payload, in: wire.Inline{Len: len(payload), Kind: h.Kind, Topic: h.Topic, Stamp: uint32(now / 1e6), HasCorr: true, Corr: h.ID}}, nil
 	}
 	class, err := n.classOf(len(payload))
 	if err != nil {
 		return message{}, err
 	}
-	b, err := n.mag.get(ctx, class, socket)
+	b, err := n.mag.get(ctx, o.group, class, socket)
 	if err != nil {
 		return message{}, fmt.Errorf("a block for %d bytes: %w", len(payload), err)
 	}

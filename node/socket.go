@@ -138,7 +138,7 @@ func (lk *link) adoptedTo(generation uint64) {
 
 // onSegmentWanted makes the data segment that the center needs to grant what was asked for.
 func (n *Node) onSegmentWanted(lk *link, m *bhomev1.SegmentWanted) error {
-	seg, err := n.mem.addData(m.GetSize(), m.GetBase(), m.GetGeneration(), lk.session)
+	seg, err := n.mem.addData(m.GetSize(), m.GetBase(), m.GetGeneration(), lk.session, m.GetAccess())
 	if err != nil {
 		return errors.Join(err, lk.sendSocket(bhomev1.MsgType_MSG_TYPE_SEGMENT_ADD, &bhomev1.SegmentAdd{
 			Segment: &bhomev1.SegmentRef{Kind: uint32(shmio.KindData), Base: m.GetBase(), Generation: m.GetGeneration()},
@@ -151,7 +151,9 @@ func (n *Node) onSegmentWanted(lk *link, m *bhomev1.SegmentWanted) error {
 
 // announce tells the center of a segment of ours.
 func (lk *link) announce(seg *shmio.Segment) error {
-	return lk.sendSocket(bhomev1.MsgType_MSG_TYPE_SEGMENT_ADD, &bhomev1.SegmentAdd{Segment: segmentRef(seg), Size: seg.Size()}, seg.FD())
+	ref := segmentRef(seg)
+	ref.Access = lk.n.mem.accessOf(seg)
+	return lk.sendSocket(bhomev1.MsgType_MSG_TYPE_SEGMENT_ADD, &bhomev1.SegmentAdd{Segment: ref, Size: seg.Size()}, seg.FD())
 }
 
 func segmentRef(seg *shmio.Segment) *bhomev1.SegmentRef {

@@ -64,14 +64,15 @@ func Wait(s WaitStrategy) SubOption { return func(o *subOptions) { o.wait = s } 
 
 // Subscription receives what is published on the topics that its pattern matches.
 type Subscription struct {
-	n       *Node
-	msg     *bhomev1.Subscribe
-	told    told // under n.mu
-	inbox   *shmio.Inbox
-	slots   slots
-	expired atomic.Uint64
-	taken   atomic.Uint64
-	closed  atomic.Bool
+	n          *Node
+	msg        *bhomev1.Subscribe
+	told       told // under n.mu
+	inbox      *shmio.Inbox
+	slots      slots
+	expired    atomic.Uint64
+	taken      atomic.Uint64
+	closed     atomic.Bool
+	disallowed atomic.Pointer[error] // why a later center ended it; stored before closed, loaded by who finds that it is
 
 	mu     sync.Mutex
 	routes map[uint64]*inRoute
@@ -152,6 +153,9 @@ func (s *Subscription) took(sl *slot, rd *shmio.Reader, err error) (Message, boo
 		}
 		if errors.Is(err, shmio.ErrInboxClosed) {
 			err = s.n.whyClosed()
+			if why := s.disallowed.Load(); why != nil {
+				err = *why
+			}
 		}
 		return Message{}, false, fmt.Errorf("receive on %q: %w", s.Pattern(), err)
 	}
@@ -226,6 +230,9 @@ func (s *Subscription) Messages(ctx context.Context) iter.Seq[Message] {
 func (s *Subscription) Err() error {
 	if err := s.n.Err(); err != nil {
 		return err
+	}
+	if why := s.disallowed.Load(); why != nil {
+		return *why
 	}
 	if s.closed.Load() {
 		return ErrClosed

@@ -690,7 +690,6 @@ func (x *Address) GetMqId() uint64 {
 type CommonReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Errmsg        *ErrorMsg              `protobuf:"bytes,1,opt,name=errmsg,proto3" json:"errmsg,omitempty"`
-	Access        string                 `protobuf:"bytes,2,opt,name=access,proto3" json:"access,omitempty"` // to RegisterRPC: the access group of the service's replies
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -730,13 +729,6 @@ func (x *CommonReply) GetErrmsg() *ErrorMsg {
 		return x.Errmsg
 	}
 	return nil
-}
-
-func (x *CommonReply) GetAccess() string {
-	if x != nil {
-		return x.Access
-	}
-	return ""
 }
 
 type ProcInit struct {
@@ -1411,7 +1403,6 @@ type ConnectServiceReply struct {
 	Errmsg        *ErrorMsg              `protobuf:"bytes,1,opt,name=errmsg,proto3" json:"errmsg,omitempty"`
 	TopicId       uint32                 `protobuf:"varint,2,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
 	Providers     uint32                 `protobuf:"varint,3,opt,name=providers,proto3" json:"providers,omitempty"` // routes to this many have been opened before this reply
-	Access        string                 `protobuf:"bytes,4,opt,name=access,proto3" json:"access,omitempty"`        // the access group of the requests
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1465,13 +1456,6 @@ func (x *ConnectServiceReply) GetProviders() uint32 {
 		return x.Providers
 	}
 	return 0
-}
-
-func (x *ConnectServiceReply) GetAccess() string {
-	if x != nil {
-		return x.Access
-	}
-	return ""
 }
 
 type DisconnectService struct {
@@ -3203,6 +3187,7 @@ type RouteOpen struct {
 	// The access group of all that goes over it: the writer's half, if its ring may hold messages, lies in a control segment,
 	// and its blocks in data segments, of which nothing goes to those that the group doesn't admit. "": every peer.
 	Access        string `protobuf:"bytes,17,opt,name=access,proto3" json:"access,omitempty"`
+	ReplyAccess   string `protobuf:"bytes,18,opt,name=reply_access,json=replyAccess,proto3" json:"reply_access,omitempty"` // kind request: the access group of the route that the replies take
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3352,6 +3337,13 @@ func (x *RouteOpen) GetSubscription() uint64 {
 func (x *RouteOpen) GetAccess() string {
 	if x != nil {
 		return x.Access
+	}
+	return ""
+}
+
+func (x *RouteOpen) GetReplyAccess() string {
+	if x != nil {
+		return x.ReplyAccess
 	}
 	return ""
 }
@@ -4556,10 +4548,9 @@ const file_bhome_v1_bhome_proto_rawDesc = "" +
 	"\x05route\x18\x05 \x03(\v2\x11.bhome.v1.AddressR\x05route\x12\x10\n" +
 	"\x03seq\x18\x06 \x01(\x04R\x03seq\"\x1e\n" +
 	"\aAddress\x12\x13\n" +
-	"\x05mq_id\x18\x01 \x01(\x04R\x04mqId\"Q\n" +
+	"\x05mq_id\x18\x01 \x01(\x04R\x04mqId\"9\n" +
 	"\vCommonReply\x12*\n" +
-	"\x06errmsg\x18\x01 \x01(\v2\x12.bhome.v1.ErrorMsgR\x06errmsg\x12\x16\n" +
-	"\x06access\x18\x02 \x01(\tR\x06access\"<\n" +
+	"\x06errmsg\x18\x01 \x01(\v2\x12.bhome.v1.ErrorMsgR\x06errmsg\"<\n" +
 	"\bProcInit\x12\x18\n" +
 	"\ainspect\x18\x01 \x01(\bR\ainspect\x12\x16\n" +
 	"\x06pooled\x18\x02 \x01(\bR\x06pooled\"\x91\x01\n" +
@@ -4604,12 +4595,11 @@ const file_bhome_v1_bhome_proto_rawDesc = "" +
 	"\x06online\x18\x04 \x01(\bR\x06online\"<\n" +
 	"\x0eConnectService\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x14\n" +
-	"\x05quota\x18\x02 \x01(\x04R\x05quota\"\x92\x01\n" +
+	"\x05quota\x18\x02 \x01(\x04R\x05quota\"z\n" +
 	"\x13ConnectServiceReply\x12*\n" +
 	"\x06errmsg\x18\x01 \x01(\v2\x12.bhome.v1.ErrorMsgR\x06errmsg\x12\x19\n" +
 	"\btopic_id\x18\x02 \x01(\rR\atopicId\x12\x1c\n" +
-	"\tproviders\x18\x03 \x01(\rR\tproviders\x12\x16\n" +
-	"\x06access\x18\x04 \x01(\tR\x06access\")\n" +
+	"\tproviders\x18\x03 \x01(\rR\tproviders\")\n" +
 	"\x11DisconnectService\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\"\xeb\x01\n" +
 	"\tSubscribe\x12\"\n" +
@@ -4762,7 +4752,7 @@ const file_bhome_v1_bhome_proto_rawDesc = "" +
 	"\aresumed\x18\t \x01(\bR\aresumed\"-\n" +
 	"\aTopicID\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\"\x85\x04\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"\xa8\x04\n" +
 	"\tRouteOpen\x12\x14\n" +
 	"\x05route\x18\x01 \x01(\x04R\x05route\x12\x1e\n" +
 	"\n" +
@@ -4783,7 +4773,8 @@ const file_bhome_v1_bhome_proto_rawDesc = "" +
 	"\ahistory\x18\x0e \x01(\bR\ahistory\x12)\n" +
 	"\x06topics\x18\x0f \x03(\v2\x11.bhome.v1.TopicIDR\x06topics\x12\"\n" +
 	"\fsubscription\x18\x10 \x01(\x04R\fsubscription\x12\x16\n" +
-	"\x06access\x18\x11 \x01(\tR\x06access\"\xb0\x01\n" +
+	"\x06access\x18\x11 \x01(\tR\x06access\x12!\n" +
+	"\freply_access\x18\x12 \x01(\tR\vreplyAccess\"\xb0\x01\n" +
 	"\tRouteHalf\x12\x14\n" +
 	"\x05route\x18\x01 \x01(\x04R\x05route\x12\"\n" +
 	"\x04half\x18\x02 \x01(\v2\x0e.bhome.v1.HalfR\x04half\x12\x19\n" +
