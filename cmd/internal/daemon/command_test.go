@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -41,14 +42,14 @@ func TestFlagsOverrideFileOverridesDefaults(t *testing.T) {
 	want.Limits.Node, want.Limits.UID = 32<<20, 128<<20
 	want.Log.Level = logging.Trace
 	want.Heartbeat.KillUnresponsive = true
-	if *cfg != want {
+	if !reflect.DeepEqual(*cfg, want) {
 		t.Errorf("got  %+v\nwant %+v", *cfg, want)
 	}
 }
 
 func TestNoFlagsIsTheDefault(t *testing.T) {
 	code, cfg, _, stderr := run(t, nil)
-	if code != 0 || cfg == nil || *cfg != Default() {
+	if code != 0 || cfg == nil || !reflect.DeepEqual(*cfg, Default()) {
 		t.Errorf("status %d, %+v, %s", code, cfg, stderr)
 	}
 	if time.Duration(cfg.Heartbeat.Offline) != 15*time.Second || time.Duration(cfg.Heartbeat.Kill) != time.Minute {
@@ -108,7 +109,7 @@ func TestCheckAndPrintConfig(t *testing.T) {
 	if err := Parse("printed", []byte(out), &back); err != nil {
 		t.Fatalf("what is printed can't be read: %v\n%s", err, out)
 	}
-	if want := (func() Config { c := Default(); c.Bus, c.Limits.Bus = "lab", 1<<30; return c })(); back != want {
+	if want := (func() Config { c := Default(); c.Bus, c.Limits.Bus = "lab", 1<<30; return c })(); !reflect.DeepEqual(back, want) {
 		t.Errorf("printed and read back: %+v, want %+v", back, want)
 	}
 }

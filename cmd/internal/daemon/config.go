@@ -25,7 +25,10 @@ type Config struct {
 	Socket string `toml:"socket"`
 	// SocketMode is the permission bits of the socket, who may connect: "0600" (this user), "0660" (its group too; "" is
 	// that) to "0666" (everybody).
+	//
+	// Where access.attach lists who, "" is "0666": the list decides.
 	SocketMode FileMode  `toml:"socket_mode"`
+	Access     Access    `toml:"access"`
 	Limits     Limits    `toml:"limits"`
 	Heartbeat  Heartbeat `toml:"heartbeat"`
 	Log        Log       `toml:"log"`
@@ -83,6 +86,7 @@ const (
 func Default() Config {
 	return Config{
 		Bus:       DefaultBus,
+		Access:    Access{Attach: []string{everybody}, Inspect: []string{everybody}},
 		Heartbeat: Heartbeat{Offline: units.Duration(DefaultOffline), Kill: units.Duration(DefaultKill)},
 		Log:       Log{Level: logging.Info},
 	}
@@ -120,6 +124,9 @@ func (c Config) Validate() error {
 		bad("log.level", "%v", c.Log.Level)
 	}
 	errs = append(errs, c.Limits.validate()...)
+	if _, err := c.Access.center(); err != nil {
+		errs = append(errs, err)
+	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}

@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -27,7 +28,7 @@ func TestExampleNamesEveryKeyWithItsDefault(t *testing.T) {
 	// These two are the center's defaults, spelled out for the reader.
 	want := Default()
 	want.Limits.DefaultQuota, want.Limits.Procs = 32<<20, 65536
-	if c != want {
+	if !reflect.DeepEqual(c, want) {
 		t.Errorf("the example changes defaults:\n got %+v\nwant %+v", c, want)
 	}
 	var tree map[string]any
@@ -67,7 +68,7 @@ func TestUnknownKeys(t *testing.T) {
 		if strings.Count(err.Error(), "unknown key") != 1 {
 			t.Errorf("%q: told more than once: %v", tc.text, err)
 		}
-		if c != Default() {
+		if !reflect.DeepEqual(c, Default()) {
 			t.Errorf("%q: a refused file was applied: %+v", tc.text, c)
 		}
 	}

@@ -54,7 +54,7 @@ func Parse(path string, data []byte, c *Config) error {
 	if err != nil {
 		return fmt.Errorf("%s%w", path, parseError{err})
 	}
-	known := Keys()
+	known := append(Keys(), keysOf(reflect.TypeFor[Rule](), "access.rule.")...)
 	for _, k := range known {
 		if table, _, ok := strings.Cut(k, "."); ok {
 			known = append(known, table)
@@ -68,8 +68,29 @@ func Parse(path string, data []byte, c *Config) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
+	if len(loaded.Access.Rules) == 0 {
+		loaded.Access.Rules = nil
+	}
+	lines := ruleLines(data)
+	for i := range loaded.Access.Rules {
+		if i < len(lines) {
+			loaded.Access.Rules[i].at = fmt.Sprintf("%s:%d", path, lines[i])
+		}
+	}
 	*c = loaded
 	return nil
+}
+
+// ruleLines finds the lines on which the access rules begin.
+func ruleLines(data []byte) (lines []int) {
+	n := 0
+	for line := range strings.Lines(string(data)) {
+		n++
+		if head, _, _ := strings.Cut(line, "#"); strings.Join(strings.Fields(head), "") == "[[access.rule]]" {
+			lines = append(lines, n)
+		}
+	}
+	return lines
 }
 
 // parseError is the parser's error with the line first, as an editor wants it: ":12: key: what".
@@ -122,7 +143,11 @@ func Keys() []string { return keysOf(reflect.TypeFor[Config](), "") }
 
 func keysOf(t reflect.Type, prefix string) (keys []string) {
 	for f := range t.Fields() {
-		name := prefix + f.Tag.Get("toml")
+		tag, _, _ := strings.Cut(f.Tag.Get("toml"), ",")
+		if tag == "" {
+			continue // not the file's
+		}
+		name := prefix + tag
 		if f.Type.Kind() == reflect.Struct {
 			keys = append(keys, keysOf(f.Type, name+".")...)
 			continue

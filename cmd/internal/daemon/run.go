@@ -29,7 +29,10 @@ const stopTimeout = 10 * time.Second
 func Run(ctx context.Context, cfg Config, env Env) error {
 	log := cfg.logger(env)
 	slogger := logging.Slog(log)
-	center := cfg.center(slogger)
+	center, err := cfg.center(slogger)
+	if err != nil {
+		return err
+	}
 	system := actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return cfg.frameworkLogger(env) }))
 	defer system.Shutdown()
 
@@ -96,12 +99,18 @@ func watch(system *actor.ActorSystem, pid *actor.PID) <-chan struct{} {
 	return ended
 }
 
-// center is the center's own configuration with what c says in its place.
-func (c Config) center(log *slog.Logger) actors.Config {
-	a := actors.DefaultConfig()
+// center is the center's own configuration with what c says in its place. An error is of names in the access rules that mean
+// nobody any more.
+func (c Config) center(log *slog.Logger) (a actors.Config, err error) {
+	a = actors.DefaultConfig()
+	if a.Access, err = c.Access.center(); err != nil {
+		return a, fmt.Errorf("configuration: %w", err)
+	}
 	a.Bus, a.Socket, a.Logger = c.Bus, c.Socket, log
 	if c.SocketMode != 0 {
 		a.SocketMode = os.FileMode(c.SocketMode)
+	} else if c.Access.listsWhoAttaches() {
+		a.SocketMode = 0o666
 	}
 	a.OfflineAfter, a.KillAfter = time.Duration(c.Heartbeat.Offline), time.Duration(c.Heartbeat.Kill)
 	a.KillUnresponsive = c.Heartbeat.KillUnresponsive
@@ -125,7 +134,7 @@ func (c Config) center(log *slog.Logger) actors.Config {
 	set(&a.Limits.SubscriptionsPerNode, c.Limits.SubscriptionsPerNode)
 	set(&a.Limits.TopicsPerNode, c.Limits.TopicsPerNode)
 	set(&a.Limits.Topics, c.Limits.Topics)
-	return a
+	return a, nil
 }
 
 // set gives a limit the configured value, unless that stands for the default.
