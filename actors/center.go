@@ -42,6 +42,7 @@ type center struct {
 	queries  *atomic.Int64 // goroutines that answer; pairs with their end
 	stopping bool
 	refusals refusals
+	checks   checks
 	// What goroutines of the center's, of sessions and of MsgRecords still have to do when their actors have ended.
 	background *sync.WaitGroup
 }
@@ -78,7 +79,7 @@ func (s *sessionIDs) take() uint64 {
 
 func (c *center) props() *actor.Props {
 	// A supervisor strategy is for the children of the actor whose props have it.
-	return actor.PropsFromProducer(func() actor.Actor { return guarded{c} }, actor.WithSupervisor(newSupervision(c.log)))
+	return actor.PropsFromProducer(func() actor.Actor { return c.cfg.guard(c) }, actor.WithSupervisor(newSupervision(c.log)))
 }
 
 // open makes what must exist before the first connection.
@@ -164,9 +165,10 @@ func (c *center) start(ctx actor.Context) {
 	c.refusals = newRefusals(c.log)
 	c.watchers, c.handlers = map[string]*actor.PID{}, map[uint32]*actor.PID{}
 	c.ids, c.queries, c.background = newSessionIDs(random()), new(atomic.Int64), new(sync.WaitGroup)
+	c.checks = newChecks(c.cfg)
 	spawn := func(name string, a actor.Actor) *actor.PID {
 		// The same record keeper again after a failure: it is the message that was bad.
-		pid, err := ctx.SpawnNamed(actor.PropsFromProducer(func() actor.Actor { return guarded{a} }), name)
+		pid, err := ctx.SpawnNamed(actor.PropsFromProducer(func() actor.Actor { return c.cfg.guard(a) }), name)
 		if err != nil {
 			panic(fmt.Errorf("spawn %s: %w", name, err))
 		}
@@ -186,6 +188,7 @@ func (c *center) start(ctx actor.Context) {
 // stop ends what brings in more; the children stop after it. Messages still come until they have.
 func (c *center) stop() {
 	c.stopping = true
+	c.checks.stop()
 	defer func() {
 		if p := recover(); p != nil { // a panic in Stopping would revive the actor
 			c.log.Error("stopping the center failed", "panic", p)
@@ -271,7 +274,7 @@ func (c *center) admit(ctx actor.Context, a *admission) {
 	}
 	s := &session{cfg: c.cfg, log: c.log, roles: c.roles, reactor: c.reactor, public: c.public, adm: a, id: id, background: c.background}
 	// The session's own child is its pump.
-	pid, err := ctx.SpawnNamed(actor.PropsFromProducer(func() actor.Actor { return guarded{s} }, actor.WithSupervisor(newSupervision(c.log)),
+	pid, err := ctx.SpawnNamed(actor.PropsFromProducer(func() actor.Actor { return c.cfg.guard(s) }, actor.WithSupervisor(newSupervision(c.log)),
 		actor.WithMailbox(actor.Unbounded(lateQuestions{s, ctx.ActorSystem().Root}))),
 		fmt.Sprintf("%s%d-%d", sessionPrefix, id.Session, c.ids.take()))
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/asynkron/protoactor-go/actor"
 	"golang.org/x/sys/unix"
 
 	"github.com/bhome-bus/bhome/shmio"
@@ -50,6 +51,9 @@ type Config struct {
 	KillAfter        time.Duration
 	Wait             shmio.WaitStrategy // of the pumps
 	Logger           *slog.Logger       // nil: nothing is logged
+	// Alone says that the process does nothing but run the center: a check (QueryFaults) then also finds descriptors and
+	// mappings that are nobody's. Elsewhere they may be the program's.
+	Alone bool
 
 	hooks hooks
 }
@@ -61,6 +65,7 @@ type hooks struct {
 	onFrame        func(typ uint32)          // in a Session, before each frame
 	onQueue        func(direction string, queue int)
 	ownTicks       bool // the test says when a second has passed
+	wrap           func(actor.Actor) actor.Actor
 }
 
 // DefaultConfig is a center for this machine: half of its memory for the bus.

@@ -36,6 +36,7 @@ type connection struct {
 	toSend  chan outFrame
 	acks    chan uint64
 	done    chan struct{} // closed by close
+	transit atomic.Int64  // descriptors that are queued; added by send, taken off by letGo. Pairs with auditHoldings
 	closed  atomic.Bool
 }
 
@@ -71,11 +72,18 @@ func newConnection(c *shmio.Conn, root *actor.RootContext) *connection {
 
 // send queues a frame; it never blocks for long. The descriptors are the connection's.
 func (k *connection) send(f outFrame) {
+	k.transit.Add(int64(len(f.fds)))
 	select {
 	case k.in <- f:
 	case <-k.done:
-		closeFDs(f.fds)
+		k.letGo(f)
 	}
+}
+
+// letGo closes the descriptors of a frame that was sent, or will not be.
+func (k *connection) letGo(f outFrame) {
+	closeFDs(f.fds)
+	k.transit.Add(-int64(len(f.fds)))
 }
 
 // credit lets the receiving goroutine deliver one frame more.
@@ -99,7 +107,7 @@ func (k *connection) queue() {
 	var q []outFrame
 	defer func() {
 		for _, f := range q {
-			closeFDs(f.fds)
+			k.letGo(f)
 		}
 	}()
 	for {
@@ -142,7 +150,7 @@ func (k *connection) sender() {
 		}
 		n := uint64(0)
 		if broken {
-			closeFDs(f.fds)
+			k.letGo(f)
 			continue
 		}
 		if len(f.fds) > 0 {
@@ -152,7 +160,7 @@ func (k *connection) sender() {
 				case a := <-k.acks:
 					acked = max(acked, min(a, seq))
 				case <-k.done:
-					closeFDs(f.fds)
+					k.letGo(f)
 					return
 				}
 			}
@@ -161,7 +169,7 @@ func (k *connection) sender() {
 		if err == nil {
 			err = k.c.Send(b, f.fds...)
 		}
-		closeFDs(f.fds)
+		k.letGo(f)
 		seq = max(seq, n)
 		if err != nil && !broken && !k.closed.Load() {
 			k.deliver(&socketFault{fmt.Errorf("send %v: %w", f.typ, err)})

@@ -39,6 +39,19 @@ type QueryTopics struct{}
 // TopicsReply lists topics and services, by name.
 type TopicsReply struct{ Topics []*bhomev1.TopicRow }
 
+// QueryFaults has the center check itself and what it can see of the nodes; answered with *FaultsReply. That takes
+// milliseconds where all is well, and up to some seconds else: only what stays so counts. Checks asked for meanwhile are
+// answered together.
+type QueryFaults struct{}
+
+// FaultsReply lists what is wrong: none is a clean bus. It is shared by all who asked: read only.
+type FaultsReply struct {
+	Faults  []*bhomev1.FaultRow
+	Looks   int               // how often it was looked
+	Checked map[string]uint64 // how many of what were looked at, at the last look
+	Err     *bhomev1.ErrorMsg // it could not be checked
+}
+
 // QueryCenter asks for the center's own figures; answered with *bhomev1.QueryCenterReply.
 type QueryCenter struct{}
 

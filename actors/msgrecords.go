@@ -93,6 +93,10 @@ func (m *msgRecords) Receive(c actor.Context) {
 		c.Respond(m.page(msg))
 	case *nodeUse:
 		c.Respond(m.use())
+	case *auditMsgs:
+		audited(c, func() any { return m.audit() })
+	case *auditBlocks:
+		audited(c, func() any { return m.auditBlocks(msg) })
 	case *actor.Stopping:
 		for s := range m.nodes {
 			m.release(s, "the center stops")

@@ -53,6 +53,8 @@ func (p *procRecords) Receive(c actor.Context) {
 	case *sessionGone:
 		p.table.gone(m.id.Session, p.names[m.id.Session]...)
 		delete(p.names, m.id.Session)
+	case *auditRole:
+		audited(c, func() any { return p.audit() })
 	case *procCapacity:
 		c.Respond(&procCapacityR{remaining: p.table.remaining(), known: len(p.table.procs)})
 	}

@@ -120,6 +120,8 @@ func (p *pubSub) Receive(c actor.Context) {
 		p.gone(c, m.id.Session, m.alive)
 	case *topicRows:
 		c.Respond(p.rows())
+	case *auditRole:
+		audited(c, func() any { return p.audit() })
 	}
 }
 

@@ -60,6 +60,10 @@ func (c *center) onQuestion(ctx actor.Context, msg any) {
 			commonReply(ctx, m.to, why)
 			return
 		}
+		if m.what == bhomev1.MsgType_MSG_TYPE_QUERY_FAULTS {
+			c.checkFor(ctx, m)
+			return
+		}
 		if c.queries.Load() >= maxQueries {
 			commonReply(ctx, m.to, errorMsg(bhomev1.ErrorCode_ERROR_CODE_BUSY, "%d queries are being answered; try again", maxQueries))
 			return
@@ -78,6 +82,14 @@ func (c *center) onQuestion(ctx actor.Context, msg any) {
 		c.answerTo(ctx, sender, func(in *inspector) any { return in.msgs(m.Offset, limit) })
 	case *QueryTopics:
 		c.answerTo(ctx, sender, func(in *inspector) any { return in.topics() })
+	case *QueryFaults:
+		if sender != nil {
+			c.checkFor(ctx, sender)
+		}
+	case *checked:
+		c.onChecked(ctx, m)
+	case *auditCenter:
+		audited(ctx, func() any { return c.audit() })
 	case *QueryCenter:
 		c.answerTo(ctx, sender, func(in *inspector) any { return in.center() })
 	case *WatchNodes:

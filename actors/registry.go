@@ -132,6 +132,8 @@ func (g *registry) Receive(c actor.Context) {
 		g.returns.end(c, &g.router, m.id.Session, monotonic())
 	case *topicRows:
 		c.Respond(g.rows())
+	case *auditRole:
+		audited(c, func() any { return g.audit() })
 	}
 }
 

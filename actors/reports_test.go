@@ -35,7 +35,7 @@ func TestAHalfToldReplyRouteIsFinished(t *testing.T) {
 	if opened == nil || opened.open.GetRoute() != 9 || opened.open.GetRole() != bhomev1.Role_ROLE_READER || opened.open.GetPeerSession() != 100 || !opened.lone {
 		t.Errorf("the client is told %+v", opened)
 	}
-	if len(g.routes) != 1 || g.replies[[2]uint64{100, 200}] == nil {
+	if len(g.routes) != 1 || g.replies[pairKey{provider: 100, client: 200}] == nil {
 		t.Errorf("routes %v, replies %v", g.routes, g.replies)
 	}
 }

@@ -146,7 +146,8 @@ type sessionRoute struct {
 	closing  bool          // the node has closed it: its second word on that is not passed on
 	sentBase uint64        // at the last sample
 	rate     float64
-	warned   bool // something is held long on it: told once
+	warned   bool  // something is held long on it: told once
+	since    int64 // when the node was told of it, or told us
 }
 
 type givenTo struct {

@@ -54,7 +54,7 @@ func (s *session) onReportedRoute(c actor.Context, r *bhomev1.ReportedRoute) {
 		s.fault("Report", fmt.Errorf("route %#x can't be", o.GetRoute()))
 		return
 	}
-	s.routes[end] = &sessionRoute{open: o, topics: topicNames(o.GetTopics()), half: r.GetHalf(), joined: r.GetJoined()}
+	s.routes[end] = &sessionRoute{open: o, topics: topicNames(o.GetTopics()), half: r.GetHalf(), joined: r.GetJoined(), since: monotonic()}
 	to := s.roles.pubsub
 	if o.GetKind() != bhomev1.RouteKind_ROUTE_KIND_PUBSUB {
 		to = s.roles.registry

@@ -43,6 +43,12 @@ func (s *session) onRouteMessage(c actor.Context, msg any) {
 		c.Respond(s.heads())
 	case *scanRoutes:
 		c.Respond(s.scan(m))
+	case *auditSession:
+		audited(c, func() any { return s.audit(m, c.Self().Id) })
+	case *auditHeads:
+		audited(c, func() any { return s.auditHeads() })
+	case *auditWords:
+		audited(c, func() any { return s.auditWords(m) })
 	}
 }
 
@@ -66,7 +72,7 @@ func (s *session) openRoute(c actor.Context, m *openRoute) {
 	o := m.open
 	end := routeEnd{o.GetRoute(), o.GetRole()}
 	if !s.detach && s.state == stateOnline {
-		s.routes[end] = &sessionRoute{open: o, topics: topicNames(o.GetTopics()), peer: m.peer}
+		s.routes[end] = &sessionRoute{open: o, topics: topicNames(o.GetTopics()), peer: m.peer, since: monotonic()}
 		s.sendOpen(o)
 		if e, ok := s.early[end]; ok {
 			delete(s.early, end)

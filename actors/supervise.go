@@ -26,6 +26,14 @@ type panicked struct {
 // guarded runs an actor so that the stack of a panic is kept.
 type guarded struct{ actor.Actor }
 
+// guard is one of the center's actors as it is spawned.
+func (c Config) guard(a actor.Actor) actor.Actor {
+	if c.hooks.wrap != nil {
+		a = c.hooks.wrap(a)
+	}
+	return guarded{a}
+}
+
 // Receive is the actor.
 func (g guarded) Receive(c actor.Context) {
 	defer func() {

@@ -18,6 +18,7 @@ type (
 	ProcRow    = bhomev1.ProcRow
 	MsgRow     = bhomev1.MsgRow
 	TopicRow   = bhomev1.TopicRow
+	FaultRow   = bhomev1.FaultRow
 	Provider   = bhomev1.Provider
 	CenterInfo = bhomev1.QueryCenterReply
 )
@@ -97,6 +98,31 @@ func (n *Node) Center(ctx context.Context) (*CenterInfo, error) {
 		return nil, fmt.Errorf("query the center: %w", err)
 	}
 	return &r, nil
+}
+
+// Check is what a check of the bus has found.
+type Check struct {
+	Faults  []*FaultRow       // none: the bus is clean
+	Looks   int               // how often the center has looked: what passed between two looks isn't wrong
+	Checked map[string]uint64 // how many of what it looked at
+}
+
+// Check has the center check its records, the words in the nodes' memory and its own descriptors. That takes milliseconds
+// where all is well, and up to some seconds where something is suspected: only what stays so is a fault. The bus isn't held
+// up by it.
+func (n *Node) Check(ctx context.Context) (*Check, error) {
+	c := &Check{}
+	for offset := uint64(0); ; {
+		var r bhomev1.QueryFaultsReply
+		if err := n.query(ctx, bhomev1.MsgType_MSG_TYPE_QUERY_FAULTS, &bhomev1.QueryFaults{Offset: offset}, &r); err != nil {
+			return nil, fmt.Errorf("check the bus: %w", err)
+		}
+		c.Faults = append(c.Faults, r.GetFaults()...)
+		c.Looks, c.Checked = int(r.GetLooks()), r.GetChecked()
+		if offset = r.GetNext(); offset == 0 {
+			return c, nil
+		}
+	}
 }
 
 // providerCacheAge is how old an answer of Providers may be.

@@ -113,3 +113,11 @@ func (a *Arena) Free(off, n uint64) {
 func (a *Arena) Empty() bool {
 	return a.from == a.to || len(a.free) == 1 && a.free[0] == span{a.from, a.to - a.from}
 }
+
+// Left is how many bytes aren't out.
+func (a *Arena) Left() (n uint64) {
+	for _, s := range a.free {
+		n += s.n
+	}
+	return n
+}

@@ -79,7 +79,8 @@ func (a *app) root() *cobra.Command {
 The bus is found as every program finds it: --socket, BHOME_SOCKET, $XDG_RUNTIME_DIR/bhome/<bus>.sock,
 /run/bhome/<bus>.sock.
 
-Exit status: 0 ok, 1 error, 2 usage, 3 no daemon, 4 degraded (it worked, but messages were lost, say).
+Exit status: 0 ok, 1 error, 2 usage, 3 no daemon, 4 degraded (it worked, but messages were lost, say),
+5 faults (fsck has found some).
 Columns with a star are a node's own word about itself.`,
 		Example: `  bhomed &
   bhctl procs
@@ -103,7 +104,7 @@ Columns with a star are a node's own word about itself.`,
 	f.Var(&a.timeout, "timeout", "for attaching, and for each answer")
 	f.Var(&a.logLevel, "log-level", "trace, debug, info, warn, error or fatal, on standard error")
 	f.BoolVar(&a.noColor, "no-color", os.Getenv("NO_COLOR") != "", "plain output (also NO_COLOR)")
-	root.AddCommand(a.procsCmd(), a.msgsCmd(), a.topicsCmd(), a.pubCmd(), a.subCmd(), a.requestCmd(), a.serveCmd(),
+	root.AddCommand(a.procsCmd(), a.msgsCmd(), a.topicsCmd(), a.fsckCmd(), a.pubCmd(), a.subCmd(), a.requestCmd(), a.serveCmd(),
 		a.benchCmd(), a.demoCmd(), a.soakCmd(), a.childCmd(), a.versionCmd())
 	return root
 }

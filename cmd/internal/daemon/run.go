@@ -103,6 +103,7 @@ func watch(system *actor.ActorSystem, pid *actor.PID) <-chan struct{} {
 // nobody any more.
 func (c Config) center(log *slog.Logger) (a actors.Config, err error) {
 	a = actors.DefaultConfig()
+	a.Alone = true
 	if a.Access, err = c.Access.center(); err != nil {
 		return a, fmt.Errorf("configuration: %w", err)
 	}

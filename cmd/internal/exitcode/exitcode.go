@@ -1,4 +1,5 @@
-// Package exitcode says with what status the programs end: 0 ok, 1 error, 2 usage, 3 no daemon, 4 degraded.
+// Package exitcode says with what status the programs end: 0 ok, 1 error, 2 usage, 3 no daemon, 4 degraded, 5
+// faults.
 package exitcode
 
 import (
@@ -6,13 +7,15 @@ import (
 	"fmt"
 )
 
-// The statuses. Degraded means: it worked, but not everything is as it should be (messages were lost, say).
+// The statuses. Degraded means: it worked, but not everything is as it should be (messages were lost, say). Faults
+// means: the bus was checked, and something is wrong with it.
 const (
 	OK       = 0
 	Error    = 1
 	Usage    = 2
 	NoDaemon = 3
 	Degraded = 4
+	Faults   = 5
 )
 
 // coded is an error that knows its status.

@@ -58,6 +58,8 @@ const (
 	MsgType_MSG_TYPE_DISCONNECT_SERVICE    MsgType = 44
 	MsgType_MSG_TYPE_RESTORED              MsgType = 46
 	MsgType_MSG_TYPE_ALLOC                 MsgType = 48 // blocks of an access group
+	MsgType_MSG_TYPE_QUERY_FAULTS          MsgType = 50
+	MsgType_MSG_TYPE_QUERY_FAULTS_REPLY    MsgType = 51
 	MsgType_MSG_TYPE_HELLO                 MsgType = 64
 	MsgType_MSG_TYPE_WELCOME               MsgType = 65
 	MsgType_MSG_TYPE_ROUTE_OPEN            MsgType = 66
@@ -110,6 +112,8 @@ var (
 		44:   "MSG_TYPE_DISCONNECT_SERVICE",
 		46:   "MSG_TYPE_RESTORED",
 		48:   "MSG_TYPE_ALLOC",
+		50:   "MSG_TYPE_QUERY_FAULTS",
+		51:   "MSG_TYPE_QUERY_FAULTS_REPLY",
 		64:   "MSG_TYPE_HELLO",
 		65:   "MSG_TYPE_WELCOME",
 		66:   "MSG_TYPE_ROUTE_OPEN",
@@ -159,6 +163,8 @@ var (
 		"MSG_TYPE_DISCONNECT_SERVICE":    44,
 		"MSG_TYPE_RESTORED":              46,
 		"MSG_TYPE_ALLOC":                 48,
+		"MSG_TYPE_QUERY_FAULTS":          50,
+		"MSG_TYPE_QUERY_FAULTS_REPLY":    51,
 		"MSG_TYPE_HELLO":                 64,
 		"MSG_TYPE_WELCOME":               65,
 		"MSG_TYPE_ROUTE_OPEN":            66,
@@ -2773,6 +2779,204 @@ func (x *QueryCenterReply) GetLimits() map[string]uint64 {
 	return nil
 }
 
+// Has the center check its records, the memory of the nodes and its own descriptors. It takes up to some seconds where
+// something is not as it should be, for only what stays so counts.
+type QueryFaults struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Offset        uint64                 `protobuf:"varint,1,opt,name=offset,proto3" json:"offset,omitempty"`
+	Limit         uint32                 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QueryFaults) Reset() {
+	*x = QueryFaults{}
+	mi := &file_bhome_v1_bhome_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QueryFaults) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QueryFaults) ProtoMessage() {}
+
+func (x *QueryFaults) ProtoReflect() protoreflect.Message {
+	mi := &file_bhome_v1_bhome_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QueryFaults.ProtoReflect.Descriptor instead.
+func (*QueryFaults) Descriptor() ([]byte, []int) {
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *QueryFaults) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *QueryFaults) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type FaultRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"` // a word from docs/operations.md
+	Where         string                 `protobuf:"bytes,2,opt,name=where,proto3" json:"where,omitempty"`
+	What          string                 `protobuf:"bytes,3,opt,name=what,proto3" json:"what,omitempty"`
+	Do            string                 `protobuf:"bytes,4,opt,name=do,proto3" json:"do,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FaultRow) Reset() {
+	*x = FaultRow{}
+	mi := &file_bhome_v1_bhome_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FaultRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FaultRow) ProtoMessage() {}
+
+func (x *FaultRow) ProtoReflect() protoreflect.Message {
+	mi := &file_bhome_v1_bhome_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FaultRow.ProtoReflect.Descriptor instead.
+func (*FaultRow) Descriptor() ([]byte, []int) {
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *FaultRow) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *FaultRow) GetWhere() string {
+	if x != nil {
+		return x.Where
+	}
+	return ""
+}
+
+func (x *FaultRow) GetWhat() string {
+	if x != nil {
+		return x.What
+	}
+	return ""
+}
+
+func (x *FaultRow) GetDo() string {
+	if x != nil {
+		return x.Do
+	}
+	return ""
+}
+
+type QueryFaultsReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Errmsg        *ErrorMsg              `protobuf:"bytes,1,opt,name=errmsg,proto3" json:"errmsg,omitempty"`
+	Faults        []*FaultRow            `protobuf:"bytes,2,rep,name=faults,proto3" json:"faults,omitempty"`
+	Next          uint64                 `protobuf:"varint,3,opt,name=next,proto3" json:"next,omitempty"`
+	Looks         uint32                 `protobuf:"varint,4,opt,name=looks,proto3" json:"looks,omitempty"`
+	Checked       map[string]uint64      `protobuf:"bytes,5,rep,name=checked,proto3" json:"checked,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // how many of what were looked at, at the last look
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QueryFaultsReply) Reset() {
+	*x = QueryFaultsReply{}
+	mi := &file_bhome_v1_bhome_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QueryFaultsReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QueryFaultsReply) ProtoMessage() {}
+
+func (x *QueryFaultsReply) ProtoReflect() protoreflect.Message {
+	mi := &file_bhome_v1_bhome_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QueryFaultsReply.ProtoReflect.Descriptor instead.
+func (*QueryFaultsReply) Descriptor() ([]byte, []int) {
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *QueryFaultsReply) GetErrmsg() *ErrorMsg {
+	if x != nil {
+		return x.Errmsg
+	}
+	return nil
+}
+
+func (x *QueryFaultsReply) GetFaults() []*FaultRow {
+	if x != nil {
+		return x.Faults
+	}
+	return nil
+}
+
+func (x *QueryFaultsReply) GetNext() uint64 {
+	if x != nil {
+		return x.Next
+	}
+	return 0
+}
+
+func (x *QueryFaultsReply) GetLooks() uint32 {
+	if x != nil {
+		return x.Looks
+	}
+	return 0
+}
+
+func (x *QueryFaultsReply) GetChecked() map[string]uint64 {
+	if x != nil {
+		return x.Checked
+	}
+	return nil
+}
+
 // The socket.
 type Half struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2784,7 +2988,7 @@ type Half struct {
 
 func (x *Half) Reset() {
 	*x = Half{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[35]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2796,7 +3000,7 @@ func (x *Half) String() string {
 func (*Half) ProtoMessage() {}
 
 func (x *Half) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[35]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2809,7 +3013,7 @@ func (x *Half) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Half.ProtoReflect.Descriptor instead.
 func (*Half) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{35}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Half) GetSegment() uint32 {
@@ -2845,7 +3049,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[36]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2857,7 +3061,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[36]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2870,7 +3074,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{36}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Hello) GetAbi() uint32 {
@@ -2942,7 +3146,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[37]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2954,7 +3158,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[37]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2967,7 +3171,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{37}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Limits) GetMaxMessage() uint64 {
@@ -3023,7 +3227,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[38]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3035,7 +3239,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[38]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3048,7 +3252,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{38}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Welcome) GetSession() uint64 {
@@ -3124,7 +3328,7 @@ type TopicID struct {
 
 func (x *TopicID) Reset() {
 	*x = TopicID{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[39]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3136,7 +3340,7 @@ func (x *TopicID) String() string {
 func (*TopicID) ProtoMessage() {}
 
 func (x *TopicID) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[39]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3149,7 +3353,7 @@ func (x *TopicID) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicID.ProtoReflect.Descriptor instead.
 func (*TopicID) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{39}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *TopicID) GetId() uint32 {
@@ -3194,7 +3398,7 @@ type RouteOpen struct {
 
 func (x *RouteOpen) Reset() {
 	*x = RouteOpen{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[40]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3206,7 +3410,7 @@ func (x *RouteOpen) String() string {
 func (*RouteOpen) ProtoMessage() {}
 
 func (x *RouteOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[40]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3219,7 +3423,7 @@ func (x *RouteOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteOpen.ProtoReflect.Descriptor instead.
 func (*RouteOpen) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{40}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *RouteOpen) GetRoute() uint64 {
@@ -3361,7 +3565,7 @@ type RouteHalf struct {
 
 func (x *RouteHalf) Reset() {
 	*x = RouteHalf{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[41]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3373,7 +3577,7 @@ func (x *RouteHalf) String() string {
 func (*RouteHalf) ProtoMessage() {}
 
 func (x *RouteHalf) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[41]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3386,7 +3590,7 @@ func (x *RouteHalf) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteHalf.ProtoReflect.Descriptor instead.
 func (*RouteHalf) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{41}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *RouteHalf) GetRoute() uint64 {
@@ -3437,7 +3641,7 @@ type SegmentRef struct {
 
 func (x *SegmentRef) Reset() {
 	*x = SegmentRef{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[42]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3449,7 +3653,7 @@ func (x *SegmentRef) String() string {
 func (*SegmentRef) ProtoMessage() {}
 
 func (x *SegmentRef) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[42]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3462,7 +3666,7 @@ func (x *SegmentRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SegmentRef.ProtoReflect.Descriptor instead.
 func (*SegmentRef) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{42}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *SegmentRef) GetNumber() uint32 {
@@ -3515,7 +3719,7 @@ type RoutePeer struct {
 
 func (x *RoutePeer) Reset() {
 	*x = RoutePeer{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[43]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3527,7 +3731,7 @@ func (x *RoutePeer) String() string {
 func (*RoutePeer) ProtoMessage() {}
 
 func (x *RoutePeer) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[43]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3540,7 +3744,7 @@ func (x *RoutePeer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoutePeer.ProtoReflect.Descriptor instead.
 func (*RoutePeer) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{43}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *RoutePeer) GetRoute() uint64 {
@@ -3605,7 +3809,7 @@ type RouteClose struct {
 
 func (x *RouteClose) Reset() {
 	*x = RouteClose{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[44]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3617,7 +3821,7 @@ func (x *RouteClose) String() string {
 func (*RouteClose) ProtoMessage() {}
 
 func (x *RouteClose) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[44]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3630,7 +3834,7 @@ func (x *RouteClose) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteClose.ProtoReflect.Descriptor instead.
 func (*RouteClose) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{44}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *RouteClose) GetRoute() uint64 {
@@ -3673,7 +3877,7 @@ type RouteTopics struct {
 
 func (x *RouteTopics) Reset() {
 	*x = RouteTopics{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[45]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3685,7 +3889,7 @@ func (x *RouteTopics) String() string {
 func (*RouteTopics) ProtoMessage() {}
 
 func (x *RouteTopics) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[45]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3698,7 +3902,7 @@ func (x *RouteTopics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteTopics.ProtoReflect.Descriptor instead.
 func (*RouteTopics) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{45}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *RouteTopics) GetRoute() uint64 {
@@ -3740,7 +3944,7 @@ type RouteSegments struct {
 
 func (x *RouteSegments) Reset() {
 	*x = RouteSegments{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[46]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3752,7 +3956,7 @@ func (x *RouteSegments) String() string {
 func (*RouteSegments) ProtoMessage() {}
 
 func (x *RouteSegments) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[46]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3765,7 +3969,7 @@ func (x *RouteSegments) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteSegments.ProtoReflect.Descriptor instead.
 func (*RouteSegments) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{46}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *RouteSegments) GetPeerSession() uint64 {
@@ -3801,7 +4005,7 @@ type SegmentWanted struct {
 
 func (x *SegmentWanted) Reset() {
 	*x = SegmentWanted{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[47]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3813,7 +4017,7 @@ func (x *SegmentWanted) String() string {
 func (*SegmentWanted) ProtoMessage() {}
 
 func (x *SegmentWanted) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[47]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3826,7 +4030,7 @@ func (x *SegmentWanted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SegmentWanted.ProtoReflect.Descriptor instead.
 func (*SegmentWanted) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{47}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *SegmentWanted) GetSize() uint64 {
@@ -3868,7 +4072,7 @@ type SegmentAdd struct {
 
 func (x *SegmentAdd) Reset() {
 	*x = SegmentAdd{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[48]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3880,7 +4084,7 @@ func (x *SegmentAdd) String() string {
 func (*SegmentAdd) ProtoMessage() {}
 
 func (x *SegmentAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[48]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3893,7 +4097,7 @@ func (x *SegmentAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SegmentAdd.ProtoReflect.Descriptor instead.
 func (*SegmentAdd) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{48}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *SegmentAdd) GetSegment() *SegmentRef {
@@ -3928,7 +4132,7 @@ type SegmentDrop struct {
 
 func (x *SegmentDrop) Reset() {
 	*x = SegmentDrop{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[49]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3940,7 +4144,7 @@ func (x *SegmentDrop) String() string {
 func (*SegmentDrop) ProtoMessage() {}
 
 func (x *SegmentDrop) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[49]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3953,7 +4157,7 @@ func (x *SegmentDrop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SegmentDrop.ProtoReflect.Descriptor instead.
 func (*SegmentDrop) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{49}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *SegmentDrop) GetNumber() uint32 {
@@ -3987,7 +4191,7 @@ type SegmentUnmapped struct {
 
 func (x *SegmentUnmapped) Reset() {
 	*x = SegmentUnmapped{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[50]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3999,7 +4203,7 @@ func (x *SegmentUnmapped) String() string {
 func (*SegmentUnmapped) ProtoMessage() {}
 
 func (x *SegmentUnmapped) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[50]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4012,7 +4216,7 @@ func (x *SegmentUnmapped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SegmentUnmapped.ProtoReflect.Descriptor instead.
 func (*SegmentUnmapped) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{50}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *SegmentUnmapped) GetPeerSession() uint64 {
@@ -4038,7 +4242,7 @@ type SocketAck struct {
 
 func (x *SocketAck) Reset() {
 	*x = SocketAck{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[51]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4050,7 +4254,7 @@ func (x *SocketAck) String() string {
 func (*SocketAck) ProtoMessage() {}
 
 func (x *SocketAck) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[51]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4063,7 +4267,7 @@ func (x *SocketAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketAck.ProtoReflect.Descriptor instead.
 func (*SocketAck) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{51}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *SocketAck) GetSeq() uint64 {
@@ -4084,7 +4288,7 @@ type Displaced struct {
 
 func (x *Displaced) Reset() {
 	*x = Displaced{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[52]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4096,7 +4300,7 @@ func (x *Displaced) String() string {
 func (*Displaced) ProtoMessage() {}
 
 func (x *Displaced) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[52]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4109,7 +4313,7 @@ func (x *Displaced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Displaced.ProtoReflect.Descriptor instead.
 func (*Displaced) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{52}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Displaced) GetName() string {
@@ -4141,7 +4345,7 @@ type Bye struct {
 
 func (x *Bye) Reset() {
 	*x = Bye{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[53]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4153,7 +4357,7 @@ func (x *Bye) String() string {
 func (*Bye) ProtoMessage() {}
 
 func (x *Bye) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[53]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4166,7 +4370,7 @@ func (x *Bye) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bye.ProtoReflect.Descriptor instead.
 func (*Bye) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{53}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{56}
 }
 
 // What a node that attaches again holds: the sole truth. Several may follow each other; the last has end set.
@@ -4182,7 +4386,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[54]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4194,7 +4398,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[54]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4207,7 +4411,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{54}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Report) GetGrants() []*Grant {
@@ -4248,7 +4452,7 @@ type Grant struct {
 
 func (x *Grant) Reset() {
 	*x = Grant{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[55]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4260,7 +4464,7 @@ func (x *Grant) String() string {
 func (*Grant) ProtoMessage() {}
 
 func (x *Grant) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[55]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4273,7 +4477,7 @@ func (x *Grant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Grant.ProtoReflect.Descriptor instead.
 func (*Grant) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{55}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Grant) GetId() uint64 {
@@ -4302,7 +4506,7 @@ type ReportedRoute struct {
 
 func (x *ReportedRoute) Reset() {
 	*x = ReportedRoute{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[56]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4314,7 +4518,7 @@ func (x *ReportedRoute) String() string {
 func (*ReportedRoute) ProtoMessage() {}
 
 func (x *ReportedRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[56]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4327,7 +4531,7 @@ func (x *ReportedRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportedRoute.ProtoReflect.Descriptor instead.
 func (*ReportedRoute) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{56}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ReportedRoute) GetRoute() *RouteOpen {
@@ -4371,7 +4575,7 @@ type KnownPeer struct {
 
 func (x *KnownPeer) Reset() {
 	*x = KnownPeer{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[57]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4383,7 +4587,7 @@ func (x *KnownPeer) String() string {
 func (*KnownPeer) ProtoMessage() {}
 
 func (x *KnownPeer) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[57]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4396,7 +4600,7 @@ func (x *KnownPeer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KnownPeer.ProtoReflect.Descriptor instead.
 func (*KnownPeer) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{57}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *KnownPeer) GetSession() uint64 {
@@ -4436,7 +4640,7 @@ type Restored struct {
 
 func (x *Restored) Reset() {
 	*x = Restored{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[58]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4448,7 +4652,7 @@ func (x *Restored) String() string {
 func (*Restored) ProtoMessage() {}
 
 func (x *Restored) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[58]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4461,7 +4665,7 @@ func (x *Restored) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restored.ProtoReflect.Descriptor instead.
 func (*Restored) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{58}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{61}
 }
 
 // A route has outlived the center, but its other end lacks this one's half: say RouteHalf again.
@@ -4476,7 +4680,7 @@ type RouteRetell struct {
 
 func (x *RouteRetell) Reset() {
 	*x = RouteRetell{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[59]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4488,7 +4692,7 @@ func (x *RouteRetell) String() string {
 func (*RouteRetell) ProtoMessage() {}
 
 func (x *RouteRetell) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[59]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4501,7 +4705,7 @@ func (x *RouteRetell) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteRetell.ProtoReflect.Descriptor instead.
 func (*RouteRetell) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{59}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *RouteRetell) GetRoute() uint64 {
@@ -4715,6 +4919,23 @@ const file_bhome_v1_bhome_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\x1a9\n" +
 	"\vLimitsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\";\n" +
+	"\vQueryFaults\x12\x16\n" +
+	"\x06offset\x18\x01 \x01(\x04R\x06offset\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\rR\x05limit\"X\n" +
+	"\bFaultRow\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x14\n" +
+	"\x05where\x18\x02 \x01(\tR\x05where\x12\x12\n" +
+	"\x04what\x18\x03 \x01(\tR\x04what\x12\x0e\n" +
+	"\x02do\x18\x04 \x01(\tR\x02do\"\x93\x02\n" +
+	"\x10QueryFaultsReply\x12*\n" +
+	"\x06errmsg\x18\x01 \x01(\v2\x12.bhome.v1.ErrorMsgR\x06errmsg\x12*\n" +
+	"\x06faults\x18\x02 \x03(\v2\x12.bhome.v1.FaultRowR\x06faults\x12\x12\n" +
+	"\x04next\x18\x03 \x01(\x04R\x04next\x12\x14\n" +
+	"\x05looks\x18\x04 \x01(\rR\x05looks\x12A\n" +
+	"\achecked\x18\x05 \x03(\v2'.bhome.v1.QueryFaultsReply.CheckedEntryR\achecked\x1a:\n" +
+	"\fCheckedEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"8\n" +
 	"\x04Half\x12\x18\n" +
 	"\asegment\x18\x01 \x01(\rR\asegment\x12\x16\n" +
@@ -4869,7 +5090,8 @@ const file_bhome_v1_bhome_proto_rawDesc = "" +
 	"\vRouteRetell\x12\x14\n" +
 	"\x05route\x18\x01 \x01(\x04R\x05route\x12\"\n" +
 	"\x04role\x18\x02 \x01(\x0e2\x0e.bhome.v1.RoleR\x04role\x12\x12\n" +
-	"\x04bell\x18\x03 \x01(\bR\x04bell*\xe7\t\n" +
+	"\x04bell\x18\x03 \x01(\bR\x04bell*\xa3\n" +
+	"\n" +
 	"\aMsgType\x12\x18\n" +
 	"\x14MSG_TYPE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15MSG_TYPE_COMMON_REPLY\x10\x02\x12\x16\n" +
@@ -4900,7 +5122,9 @@ const file_bhome_v1_bhome_proto_rawDesc = "" +
 	"\x1bMSG_TYPE_QUERY_CENTER_REPLY\x10+\x12\x1f\n" +
 	"\x1bMSG_TYPE_DISCONNECT_SERVICE\x10,\x12\x15\n" +
 	"\x11MSG_TYPE_RESTORED\x10.\x12\x12\n" +
-	"\x0eMSG_TYPE_ALLOC\x100\x12\x12\n" +
+	"\x0eMSG_TYPE_ALLOC\x100\x12\x19\n" +
+	"\x15MSG_TYPE_QUERY_FAULTS\x102\x12\x1f\n" +
+	"\x1bMSG_TYPE_QUERY_FAULTS_REPLY\x103\x12\x12\n" +
 	"\x0eMSG_TYPE_HELLO\x10@\x12\x14\n" +
 	"\x10MSG_TYPE_WELCOME\x10A\x12\x17\n" +
 	"\x13MSG_TYPE_ROUTE_OPEN\x10B\x12\x17\n" +
@@ -4966,7 +5190,7 @@ func file_bhome_v1_bhome_proto_rawDescGZIP() []byte {
 }
 
 var file_bhome_v1_bhome_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_bhome_v1_bhome_proto_msgTypes = make([]protoimpl.MessageInfo, 62)
+var file_bhome_v1_bhome_proto_msgTypes = make([]protoimpl.MessageInfo, 66)
 var file_bhome_v1_bhome_proto_goTypes = []any{
 	(MsgType)(0),                // 0: bhome.v1.MsgType
 	(ErrorCode)(0),              // 1: bhome.v1.ErrorCode
@@ -5008,33 +5232,37 @@ var file_bhome_v1_bhome_proto_goTypes = []any{
 	(*QueryTopicsReply)(nil),    // 37: bhome.v1.QueryTopicsReply
 	(*QueryCenter)(nil),         // 38: bhome.v1.QueryCenter
 	(*QueryCenterReply)(nil),    // 39: bhome.v1.QueryCenterReply
-	(*Half)(nil),                // 40: bhome.v1.Half
-	(*Hello)(nil),               // 41: bhome.v1.Hello
-	(*Limits)(nil),              // 42: bhome.v1.Limits
-	(*Welcome)(nil),             // 43: bhome.v1.Welcome
-	(*TopicID)(nil),             // 44: bhome.v1.TopicID
-	(*RouteOpen)(nil),           // 45: bhome.v1.RouteOpen
-	(*RouteHalf)(nil),           // 46: bhome.v1.RouteHalf
-	(*SegmentRef)(nil),          // 47: bhome.v1.SegmentRef
-	(*RoutePeer)(nil),           // 48: bhome.v1.RoutePeer
-	(*RouteClose)(nil),          // 49: bhome.v1.RouteClose
-	(*RouteTopics)(nil),         // 50: bhome.v1.RouteTopics
-	(*RouteSegments)(nil),       // 51: bhome.v1.RouteSegments
-	(*SegmentWanted)(nil),       // 52: bhome.v1.SegmentWanted
-	(*SegmentAdd)(nil),          // 53: bhome.v1.SegmentAdd
-	(*SegmentDrop)(nil),         // 54: bhome.v1.SegmentDrop
-	(*SegmentUnmapped)(nil),     // 55: bhome.v1.SegmentUnmapped
-	(*SocketAck)(nil),           // 56: bhome.v1.SocketAck
-	(*Displaced)(nil),           // 57: bhome.v1.Displaced
-	(*Bye)(nil),                 // 58: bhome.v1.Bye
-	(*Report)(nil),              // 59: bhome.v1.Report
-	(*Grant)(nil),               // 60: bhome.v1.Grant
-	(*ReportedRoute)(nil),       // 61: bhome.v1.ReportedRoute
-	(*KnownPeer)(nil),           // 62: bhome.v1.KnownPeer
-	(*Restored)(nil),            // 63: bhome.v1.Restored
-	(*RouteRetell)(nil),         // 64: bhome.v1.RouteRetell
-	nil,                         // 65: bhome.v1.QueryCenterReply.CountersEntry
-	nil,                         // 66: bhome.v1.QueryCenterReply.LimitsEntry
+	(*QueryFaults)(nil),         // 40: bhome.v1.QueryFaults
+	(*FaultRow)(nil),            // 41: bhome.v1.FaultRow
+	(*QueryFaultsReply)(nil),    // 42: bhome.v1.QueryFaultsReply
+	(*Half)(nil),                // 43: bhome.v1.Half
+	(*Hello)(nil),               // 44: bhome.v1.Hello
+	(*Limits)(nil),              // 45: bhome.v1.Limits
+	(*Welcome)(nil),             // 46: bhome.v1.Welcome
+	(*TopicID)(nil),             // 47: bhome.v1.TopicID
+	(*RouteOpen)(nil),           // 48: bhome.v1.RouteOpen
+	(*RouteHalf)(nil),           // 49: bhome.v1.RouteHalf
+	(*SegmentRef)(nil),          // 50: bhome.v1.SegmentRef
+	(*RoutePeer)(nil),           // 51: bhome.v1.RoutePeer
+	(*RouteClose)(nil),          // 52: bhome.v1.RouteClose
+	(*RouteTopics)(nil),         // 53: bhome.v1.RouteTopics
+	(*RouteSegments)(nil),       // 54: bhome.v1.RouteSegments
+	(*SegmentWanted)(nil),       // 55: bhome.v1.SegmentWanted
+	(*SegmentAdd)(nil),          // 56: bhome.v1.SegmentAdd
+	(*SegmentDrop)(nil),         // 57: bhome.v1.SegmentDrop
+	(*SegmentUnmapped)(nil),     // 58: bhome.v1.SegmentUnmapped
+	(*SocketAck)(nil),           // 59: bhome.v1.SocketAck
+	(*Displaced)(nil),           // 60: bhome.v1.Displaced
+	(*Bye)(nil),                 // 61: bhome.v1.Bye
+	(*Report)(nil),              // 62: bhome.v1.Report
+	(*Grant)(nil),               // 63: bhome.v1.Grant
+	(*ReportedRoute)(nil),       // 64: bhome.v1.ReportedRoute
+	(*KnownPeer)(nil),           // 65: bhome.v1.KnownPeer
+	(*Restored)(nil),            // 66: bhome.v1.Restored
+	(*RouteRetell)(nil),         // 67: bhome.v1.RouteRetell
+	nil,                         // 68: bhome.v1.QueryCenterReply.CountersEntry
+	nil,                         // 69: bhome.v1.QueryCenterReply.LimitsEntry
+	nil,                         // 70: bhome.v1.QueryFaultsReply.CheckedEntry
 }
 var file_bhome_v1_bhome_proto_depIdxs = []int32{
 	1,  // 0: bhome.v1.ErrorMsg.code:type_name -> bhome.v1.ErrorCode
@@ -5055,41 +5283,44 @@ var file_bhome_v1_bhome_proto_depIdxs = []int32{
 	5,  // 15: bhome.v1.QueryTopicsReply.errmsg:type_name -> bhome.v1.ErrorMsg
 	36, // 16: bhome.v1.QueryTopicsReply.topics:type_name -> bhome.v1.TopicRow
 	5,  // 17: bhome.v1.QueryCenterReply.errmsg:type_name -> bhome.v1.ErrorMsg
-	65, // 18: bhome.v1.QueryCenterReply.counters:type_name -> bhome.v1.QueryCenterReply.CountersEntry
-	66, // 19: bhome.v1.QueryCenterReply.limits:type_name -> bhome.v1.QueryCenterReply.LimitsEntry
-	40, // 20: bhome.v1.Hello.down:type_name -> bhome.v1.Half
-	40, // 21: bhome.v1.Hello.up:type_name -> bhome.v1.Half
-	40, // 22: bhome.v1.Welcome.down:type_name -> bhome.v1.Half
-	40, // 23: bhome.v1.Welcome.up:type_name -> bhome.v1.Half
-	42, // 24: bhome.v1.Welcome.limits:type_name -> bhome.v1.Limits
-	3,  // 25: bhome.v1.RouteOpen.role:type_name -> bhome.v1.Role
-	4,  // 26: bhome.v1.RouteOpen.kind:type_name -> bhome.v1.RouteKind
-	2,  // 27: bhome.v1.RouteOpen.policy:type_name -> bhome.v1.Policy
-	44, // 28: bhome.v1.RouteOpen.topics:type_name -> bhome.v1.TopicID
-	40, // 29: bhome.v1.RouteHalf.half:type_name -> bhome.v1.Half
-	5,  // 30: bhome.v1.RouteHalf.errmsg:type_name -> bhome.v1.ErrorMsg
-	3,  // 31: bhome.v1.RouteHalf.role:type_name -> bhome.v1.Role
-	40, // 32: bhome.v1.RoutePeer.half:type_name -> bhome.v1.Half
-	47, // 33: bhome.v1.RoutePeer.segments:type_name -> bhome.v1.SegmentRef
-	3,  // 34: bhome.v1.RoutePeer.role:type_name -> bhome.v1.Role
-	44, // 35: bhome.v1.RouteTopics.added:type_name -> bhome.v1.TopicID
-	47, // 36: bhome.v1.RouteSegments.added:type_name -> bhome.v1.SegmentRef
-	47, // 37: bhome.v1.RouteSegments.dropped:type_name -> bhome.v1.SegmentRef
-	47, // 38: bhome.v1.SegmentAdd.segment:type_name -> bhome.v1.SegmentRef
-	5,  // 39: bhome.v1.SegmentAdd.errmsg:type_name -> bhome.v1.ErrorMsg
-	47, // 40: bhome.v1.SegmentUnmapped.segment:type_name -> bhome.v1.SegmentRef
-	60, // 41: bhome.v1.Report.grants:type_name -> bhome.v1.Grant
-	61, // 42: bhome.v1.Report.routes:type_name -> bhome.v1.ReportedRoute
-	62, // 43: bhome.v1.Report.peers:type_name -> bhome.v1.KnownPeer
-	45, // 44: bhome.v1.ReportedRoute.route:type_name -> bhome.v1.RouteOpen
-	40, // 45: bhome.v1.ReportedRoute.half:type_name -> bhome.v1.Half
-	47, // 46: bhome.v1.KnownPeer.segments:type_name -> bhome.v1.SegmentRef
-	3,  // 47: bhome.v1.RouteRetell.role:type_name -> bhome.v1.Role
-	48, // [48:48] is the sub-list for method output_type
-	48, // [48:48] is the sub-list for method input_type
-	48, // [48:48] is the sub-list for extension type_name
-	48, // [48:48] is the sub-list for extension extendee
-	0,  // [0:48] is the sub-list for field type_name
+	68, // 18: bhome.v1.QueryCenterReply.counters:type_name -> bhome.v1.QueryCenterReply.CountersEntry
+	69, // 19: bhome.v1.QueryCenterReply.limits:type_name -> bhome.v1.QueryCenterReply.LimitsEntry
+	5,  // 20: bhome.v1.QueryFaultsReply.errmsg:type_name -> bhome.v1.ErrorMsg
+	41, // 21: bhome.v1.QueryFaultsReply.faults:type_name -> bhome.v1.FaultRow
+	70, // 22: bhome.v1.QueryFaultsReply.checked:type_name -> bhome.v1.QueryFaultsReply.CheckedEntry
+	43, // 23: bhome.v1.Hello.down:type_name -> bhome.v1.Half
+	43, // 24: bhome.v1.Hello.up:type_name -> bhome.v1.Half
+	43, // 25: bhome.v1.Welcome.down:type_name -> bhome.v1.Half
+	43, // 26: bhome.v1.Welcome.up:type_name -> bhome.v1.Half
+	45, // 27: bhome.v1.Welcome.limits:type_name -> bhome.v1.Limits
+	3,  // 28: bhome.v1.RouteOpen.role:type_name -> bhome.v1.Role
+	4,  // 29: bhome.v1.RouteOpen.kind:type_name -> bhome.v1.RouteKind
+	2,  // 30: bhome.v1.RouteOpen.policy:type_name -> bhome.v1.Policy
+	47, // 31: bhome.v1.RouteOpen.topics:type_name -> bhome.v1.TopicID
+	43, // 32: bhome.v1.RouteHalf.half:type_name -> bhome.v1.Half
+	5,  // 33: bhome.v1.RouteHalf.errmsg:type_name -> bhome.v1.ErrorMsg
+	3,  // 34: bhome.v1.RouteHalf.role:type_name -> bhome.v1.Role
+	43, // 35: bhome.v1.RoutePeer.half:type_name -> bhome.v1.Half
+	50, // 36: bhome.v1.RoutePeer.segments:type_name -> bhome.v1.SegmentRef
+	3,  // 37: bhome.v1.RoutePeer.role:type_name -> bhome.v1.Role
+	47, // 38: bhome.v1.RouteTopics.added:type_name -> bhome.v1.TopicID
+	50, // 39: bhome.v1.RouteSegments.added:type_name -> bhome.v1.SegmentRef
+	50, // 40: bhome.v1.RouteSegments.dropped:type_name -> bhome.v1.SegmentRef
+	50, // 41: bhome.v1.SegmentAdd.segment:type_name -> bhome.v1.SegmentRef
+	5,  // 42: bhome.v1.SegmentAdd.errmsg:type_name -> bhome.v1.ErrorMsg
+	50, // 43: bhome.v1.SegmentUnmapped.segment:type_name -> bhome.v1.SegmentRef
+	63, // 44: bhome.v1.Report.grants:type_name -> bhome.v1.Grant
+	64, // 45: bhome.v1.Report.routes:type_name -> bhome.v1.ReportedRoute
+	65, // 46: bhome.v1.Report.peers:type_name -> bhome.v1.KnownPeer
+	48, // 47: bhome.v1.ReportedRoute.route:type_name -> bhome.v1.RouteOpen
+	43, // 48: bhome.v1.ReportedRoute.half:type_name -> bhome.v1.Half
+	50, // 49: bhome.v1.KnownPeer.segments:type_name -> bhome.v1.SegmentRef
+	3,  // 50: bhome.v1.RouteRetell.role:type_name -> bhome.v1.Role
+	51, // [51:51] is the sub-list for method output_type
+	51, // [51:51] is the sub-list for method input_type
+	51, // [51:51] is the sub-list for extension type_name
+	51, // [51:51] is the sub-list for extension extendee
+	0,  // [0:51] is the sub-list for field type_name
 }
 
 func init() { file_bhome_v1_bhome_proto_init() }
@@ -5103,7 +5334,7 @@ func file_bhome_v1_bhome_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_bhome_v1_bhome_proto_rawDesc), len(file_bhome_v1_bhome_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   62,
+			NumMessages:   66,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
