@@ -201,6 +201,13 @@ func (d *director) look(ctx context.Context) (wrong []string, err error) {
 	for _, m := range expected {
 		say("the center doesn't show %s", m.name())
 	}
+	found, err := d.inspector.Check(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("check the bus: %w", err)
+	}
+	for _, f := range found.Faults {
+		say("fsck: %s: %s, at %s", f.GetKind(), f.GetWhat(), f.GetWhere())
+	}
 	msgs, _, err := d.inspector.Msgs(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("ask for the blocks: %w", err)
