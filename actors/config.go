@@ -1,13 +1,10 @@
 package actors
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"os"
-	"strconv"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -64,6 +61,7 @@ type hooks struct {
 	beforeGrant    func()                    // in MsgRecords, before each chunk
 	onFrame        func(typ uint32)          // in a Session, before each frame
 	onQueue        func(direction string, queue int)
+	mostSegments   int  // not 0: that many of all nodes
 	ownTicks       bool // the test says when a second has passed
 	wrap           func(actor.Actor) actor.Actor
 }
@@ -87,14 +85,8 @@ func memoryLimit() uint64 {
 	if err := unix.Sysinfo(&si); err == nil {
 		total = uint64(si.Totalram) * uint64(si.Unit)
 	}
-	for _, p := range []string{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"} {
-		b, err := os.ReadFile(p)
-		if err != nil {
-			continue
-		}
-		if n, err := strconv.ParseUint(string(bytes.TrimSpace(b)), 10, 64); err == nil && n > 0 {
-			total = min(total, n)
-		}
+	if n, ok := (shmio.Cgroups{}).Limit(); ok && n > 0 {
+		total = min(total, n)
 	}
 	return total
 }

@@ -24,6 +24,8 @@ const (
 type memory struct {
 	segment0 *shmio.Segment // of the process; never changes
 
+	cgroups shmio.Cgroups // ours
+
 	mu       sync.Mutex
 	control  map[uint32]*controlSegment // by number; 0 is the process segment
 	next     uint32                     // number of the next segment
@@ -112,7 +114,7 @@ func (m *memory) allocHalf(size uint64, session uint64, access string) (h half, 
 	for want < size+firstHalf {
 		want *= 2
 	}
-	seg, err := shmio.CreateSegment("bhome-control", shmio.SegmentSpec{Kind: shmio.KindControl, Number: m.next, Size: want, Session: session})
+	seg, err := m.create("bhome-control", shmio.SegmentSpec{Kind: shmio.KindControl, Number: m.next, Size: want, Session: session})
 	if err != nil {
 		return half{}, nil, fmt.Errorf("make control segment %d: %w", m.next, err)
 	}
@@ -123,6 +125,22 @@ func (m *memory) allocHalf(size uint64, session uint64, access string) (h half, 
 	h.number = m.next
 	m.next++
 	return h, seg, err
+}
+
+// create makes a segment if our memory cgroups have room for it, and for what of the others isn't touched yet: a page that
+// finds none ends the process. m.mu is held.
+func (m *memory) create(name string, spec shmio.SegmentSpec) (*shmio.Segment, error) {
+	need := spec.Size
+	for _, c := range m.control {
+		need += c.seg.Size() - c.seg.Touched()
+	}
+	for _, s := range *m.data.Load() {
+		need += s.Size() - s.Touched()
+	}
+	if err := m.cgroups.Room(need); err != nil {
+		return nil, err
+	}
+	return shmio.CreateSegment(name, spec)
 }
 
 // freeHalf takes a half back that neither end uses any more. A control segment that is empty is dropped; the returned
@@ -148,7 +166,7 @@ func (m *memory) freeHalf(h half) (dropped uint32) {
 func (m *memory) addData(size uint64, base, generation uint32, session uint64, access string) (*shmio.Segment, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	seg, err := shmio.CreateSegment("bhome-data", shmio.SegmentSpec{
+	seg, err := m.create("bhome-data", shmio.SegmentSpec{
 		Kind: shmio.KindData, Number: m.next, Size: size, Base: base, Generation: generation, Session: session})
 	if err != nil {
 		return nil, fmt.Errorf("make a data segment of %d bytes: %w", size, err)

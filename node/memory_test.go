@@ -1,6 +1,13 @@
 package node
 
-import "testing"
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/bhome-bus/bhome/shmio"
+)
 
 // A half is zero, also where another one was.
 func TestHalvesAreZero(t *testing.T) {
@@ -34,5 +41,39 @@ func TestHalvesAreZero(t *testing.T) {
 			f.free(h)
 		}
 		f.free(kept)
+	}
+}
+
+// What our memory cgroup has no room for isn't made, and the error says which cgroup and how much.
+func TestNoRoomInTheCgroup(t *testing.T) {
+	root := t.TempDir()
+	for name, text := range map[string]string{"self": "0::/\n", "memory.max": "10485760\n", "memory.current": "1048576\n"} {
+		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m, err := newMemory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.close()
+	m.cgroups = shmio.Cgroups{Root: root, Self: filepath.Join(root, "self")}
+	// 9 MiB are left, and half a MiB of segment 0 isn't touched yet.
+	if _, err := m.addData(4<<20, 0, 0, 1); err != nil {
+		t.Fatal(err)
+	}
+	_, err = m.addData(5<<20, 4<<16, 0, 1) // would fit if the first needed nothing more
+	var he *shmio.HeadroomError
+	if !errors.As(err, &he) || he.InUse != 1<<20 || he.Max != 10<<20 {
+		t.Fatalf("%v, want a refusal of the cgroup", err)
+	}
+	if e := noSegment(err); e.GetLimit() != "cgroup" || e.GetWhose() != root || e.GetMax() != 10<<20 || e.GetInUse() != 1<<20 {
+		t.Errorf("the center is told %v", e)
+	}
+	if _, _, err = m.allocHalf(16<<20, 1); !errors.As(err, &he) {
+		t.Errorf("a control segment: %v", err)
+	}
+	if _, err := m.addData(1<<20, 4<<16, 0, 1); err != nil {
+		t.Errorf("what fits: %v", err)
 	}
 }

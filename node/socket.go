@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"syscall"
 
 	"google.golang.org/protobuf/proto"
 
@@ -143,10 +144,25 @@ func (n *Node) onSegmentWanted(lk *link, m *bhomev1.SegmentWanted) error {
 		return errors.Join(err, lk.sendSocket(bhomev1.MsgType_MSG_TYPE_SEGMENT_ADD, &bhomev1.SegmentAdd{
 			Segment: &bhomev1.SegmentRef{Kind: uint32(shmio.KindData), Base: m.GetBase(), Generation: m.GetGeneration()},
 			Size:    m.GetSize(),
-			Errmsg:  &bhomev1.ErrorMsg{Code: bhomev1.ErrorCode_ERROR_CODE_NO_MEMORY, Message: err.Error(), Limit: "memfd"},
+			Errmsg:  noSegment(err),
 		}))
 	}
 	return lk.announce(seg)
+}
+
+// noSegment says why a segment could not be made, for whoever asked for a block in it.
+func noSegment(err error) *bhomev1.ErrorMsg {
+	m := &bhomev1.ErrorMsg{Code: bhomev1.ErrorCode_ERROR_CODE_NO_MEMORY, Message: err.Error(), Limit: "memfd"}
+	var room *shmio.HeadroomError
+	switch {
+	case errors.As(err, &room):
+		m.Limit, m.Whose, m.InUse, m.Max = "cgroup", room.Cgroup, room.InUse, room.Max
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+		m.Limit = "descriptors"
+	case errors.Is(err, syscall.ENOMEM):
+		m.Limit = "address space or mappings"
+	}
+	return m
 }
 
 // announce tells the center of a segment of ours.

@@ -298,6 +298,15 @@ func (s *Segment) Writable() bool { return s.writable }
 // FD is the segment's descriptor, still s's; nil if it isn't kept.
 func (s *Segment) FD() *FD { return s.fd }
 
+// Touched is how many bytes of it take memory: pages that were never written, nor read, take none.
+func (s *Segment) Touched() (bytes uint64) {
+	var st unix.Stat_t
+	if s.fd == nil || s.fd.with(func(n int) error { return unix.Fstat(n, &st) }) != nil {
+		return 0
+	}
+	return min(uint64(st.Blocks)*512, s.spec.Size)
+}
+
 // Memory is n bytes at offset off, which must lie within the segment and be 8-byte aligned.
 func (s *Segment) Memory(off, n uint64) ([]byte, error) {
 	if off%8 != 0 || off > s.spec.Size || n > s.spec.Size-off {
