@@ -59,10 +59,10 @@ func TestNoRoomInTheCgroup(t *testing.T) {
 	defer m.close()
 	m.cgroups = shmio.Cgroups{Root: root, Self: filepath.Join(root, "self")}
 	// 9 MiB are left, and half a MiB of segment 0 isn't touched yet.
-	if _, err := m.addData(4<<20, 0, 0, 1); err != nil {
+	if _, err := m.addData(4<<20, 0, 0, 1, ""); err != nil {
 		t.Fatal(err)
 	}
-	_, err = m.addData(5<<20, 4<<16, 0, 1) // would fit if the first needed nothing more
+	_, err = m.addData(5<<20, 4<<16, 0, 1, "") // would fit if the first needed nothing more
 	var he *shmio.HeadroomError
 	if !errors.As(err, &he) || he.InUse != 1<<20 || he.Max != 10<<20 {
 		t.Fatalf("%v, want a refusal of the cgroup", err)
@@ -70,10 +70,10 @@ func TestNoRoomInTheCgroup(t *testing.T) {
 	if e := noSegment(err); e.GetLimit() != "cgroup" || e.GetWhose() != root || e.GetMax() != 10<<20 || e.GetInUse() != 1<<20 {
 		t.Errorf("the center is told %v", e)
 	}
-	if _, _, err = m.allocHalf(16<<20, 1); !errors.As(err, &he) {
+	if _, _, err = m.allocHalf(16<<20, 1, ""); !errors.As(err, &he) {
 		t.Errorf("a control segment: %v", err)
 	}
-	if _, err := m.addData(1<<20, 4<<16, 0, 1); err != nil {
+	if _, err := m.addData(1<<20, 4<<16, 0, 1, ""); err != nil {
 		t.Errorf("what fits: %v", err)
 	}
 }

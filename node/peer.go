@@ -18,8 +18,9 @@ type peer struct {
 	pid     int32
 	name    string
 
-	space *shmio.Space // its data segments
-	dead  atomic.Bool  // its process or its session has ended; stored after its last words are visible
+	space *shmio.Space          // its data segments
+	lost  atomic.Pointer[error] // why a segment of its could not be mapped; pairs with reject
+	dead  atomic.Bool           // its process or its session has ended; stored after its last words are visible
 
 	mu        sync.Mutex
 	control   map[uint32]*shmio.Segment // its segments with halves, by number
@@ -143,6 +144,7 @@ func (n *Node) onRoutePeer(m *bhomev1.RoutePeer, in *descriptors) error {
 			return err
 		}
 		if err := p.addSegment(ref, fd); err != nil {
+			p.lost.Store(&err)
 			return err
 		}
 	}
@@ -155,8 +157,8 @@ func (n *Node) onRoutePeer(m *bhomev1.RoutePeer, in *descriptors) error {
 		if m.GetRole() == bhomev1.Role_ROLE_WRITER {
 			bell = fd
 			defer bell.Close()
-		} else if err := p.setBell(fd); err != nil {
-			return err
+		} else if err := p.setBell(fd); err != nil { // join misses it
+			n.log.Warn("a peer's bell can't be used", "peer", p.name, "pid", p.pid, "error", err)
 		}
 	}
 	if m.GetHasPidfd() {
@@ -168,13 +170,17 @@ func (n *Node) onRoutePeer(m *bhomev1.RoutePeer, in *descriptors) error {
 			return err
 		}
 	}
+	var err error
 	switch {
 	case m.GetRole() == bhomev1.Role_ROLE_READER && r != nil && r.peer == p:
-		return r.join(m.GetHalf())
+		err = r.join(m.GetHalf())
 	case m.GetRole() == bhomev1.Role_ROLE_WRITER && o != nil && o.peer == p:
-		return o.join(m.GetHalf(), bell)
+		err = o.join(m.GetHalf(), bell)
 	}
-	return nil
+	if err != nil { // what the peer gave can't be used: that ends the route, and tells the center why
+		n.background(func(context.Context) { n.cut(m.GetRoute(), err) })
+	}
+	return err
 }
 
 // addSegment maps a segment of the peer. It takes over fd.
@@ -270,6 +276,7 @@ func (n *Node) onRouteSegments(lk *link, m *bhomev1.RouteSegments, in *descripto
 			continue
 		}
 		if err := p.addSegment(ref, fd); err != nil {
+			p.lost.Store(&err)
 			return err
 		}
 	}

@@ -357,7 +357,7 @@ func (rs *replies) receive(ctx context.Context) {
 		r := rd.Tag().(*inRoute)
 		if err = r.read(&sl.rec, &sl.m); err != nil {
 			if !errors.Is(err, errPutBack) {
-				rs.n.badWord("a reply of "+r.peer.name, err)
+				r.reject(err)
 			}
 			rs.slots.put(sl)
 		} else {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
 	"github.com/bhome-bus/bhome/shmio"
@@ -29,7 +28,7 @@ type inRoute struct {
 	ended  atomic.Bool // we were told so: no route back comes any more
 	gone   atomic.Bool // the sender's process or session is over
 	done   atomic.Bool
-	doneAt atomic.Int64 // when, ns; 0: not yet
+	doneAt atomic.Int64 // when, ns of shmio.CoarseNow; 0: not yet
 
 	givenUp atomic.Uint64 // messages before this wait for news no more; pairs with notYet
 
@@ -254,6 +253,21 @@ func (r *inRoute) resolve(rec *shmio.Record, m *received) error {
 	return nil
 }
 
+// reject is for what came on r and can't be what an honest sender sends: that ends the route. What is in a segment that we
+// haven't got may be: then the message alone is lost, unless it is we who couldn't map that segment.
+func (r *inRoute) reject(err error) {
+	if !isUnknownSegment(err) {
+		err = fmt.Errorf("%w: %w", shmio.ErrCorruptRoute, err)
+	} else if lost := r.peer.lost.Load(); lost != nil {
+		err = *lost
+	} else {
+		r.n.badWord("a message of "+r.peer.name, err)
+		return
+	}
+	r.inbox.Remove(r.r)
+	r.spoiled(err)
+}
+
 // giveBack ends the use of blocks.
 func (r *inRoute) giveBack(seqs ...uint64) {
 	r.r.Return(seqs...)
@@ -296,7 +310,7 @@ func (r *inRoute) drained() {
 	if empty {
 		r.dropped = r.r.Dropped()
 		r.inbox.Remove(r.r) // who polls it doesn't hold mu, and once it is done the memory may go
-		r.doneAt.Store(time.Now().UnixNano())
+		r.doneAt.Store(int64(shmio.CoarseNow()))
 		r.done.Store(true)
 	}
 	r.mu.Unlock()
@@ -324,7 +338,7 @@ func (r *inRoute) abandon() {
 	if first {
 		r.dropped = r.r.Dropped()
 		r.inbox.Remove(r.r) // see drained
-		r.doneAt.Store(time.Now().UnixNano())
+		r.doneAt.Store(int64(shmio.CoarseNow()))
 		r.done.Store(true)
 	}
 	r.mu.Unlock()
@@ -389,7 +403,7 @@ func (r *inRoute) letGo() bool {
 		return true
 	}
 	at := r.doneAt.Load()
-	return !r.r.PeerKnown() && at != 0 && time.Since(time.Unix(0, at)) > unjoinedFor
+	return !r.r.PeerKnown() && at != 0 && int64(shmio.CoarseNow())-at > int64(unjoinedFor)
 }
 
 // reap frees the routes that are over and of which nothing is held; false if some have to wait. Our half stays until the

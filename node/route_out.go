@@ -364,8 +364,10 @@ func (n *Node) reclaimRoutes() (done bool) {
 		o.mu.Lock()
 		free := false
 		if !o.freed {
-			// After a cut the half is rubbish; reclaim has logged it.
 			_, err := o.w.Reclaim()
+			if err != nil && !o.over {
+				_ = o.spoiled(err) // it says so itself
+			}
 			free = o.over && (err == nil && o.w.Out() == 0 && o.w.Unread() == 0 || !o.w.Joined() && time.Since(o.overAt) > unjoinedFor)
 			done = done && (!o.over || free)
 		}

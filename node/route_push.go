@@ -100,6 +100,8 @@ func (o *outRoute) stage(m *message, arm bool) (shmio.Outcome, error) {
 		switch {
 		case out == shmio.Sent, out == shmio.DroppedNewest:
 			return out, nil
+		case out == shmio.Ended && o.w.Err() != nil:
+			return out, o.spoiled(o.w.Err())
 		case out == shmio.Ended:
 			return out, errRouteOver
 		case out == shmio.TooLarge:
@@ -128,12 +130,17 @@ const reclaimEvery = 16
 // reclaim takes back what the reader returned; o.mu is held. A reader that spoils its half loses the route.
 func (o *outRoute) reclaim() error {
 	if _, err := o.w.Reclaim(); err != nil {
-		o.n.log.Warn("a receiver's queue is not usable; its route is cut", "receiver", o.peer.name, "error", err)
-		o.over = true
-		go o.n.background(func(context.Context) { o.n.cut(o.id, err) }) // n.mu may be held by whoever waits for o.mu
-		return errRouteOver
+		return o.spoiled(err)
 	}
 	return nil
+}
+
+// spoiled ends a route whose reader writes rubbish into its half; o.mu is held.
+func (o *outRoute) spoiled(err error) error {
+	o.n.log.Warn("a receiver's queue is not usable; its route is cut", "receiver", o.peer.name, "pid", o.peer.pid, "error", err)
+	o.over = true
+	go o.n.background(func(context.Context) { o.n.cut(o.id, err) }) // n.mu may be held by whoever waits for o.mu
+	return errRouteOver
 }
 
 // wait pushes m, waiting for room until ctx ends, or for limit at most (then errConsent); 0 is no limit. Waiting

@@ -147,7 +147,7 @@ func (s *Service) receive() {
 		}
 		if err != nil {
 			if !errors.Is(err, errPutBack) {
-				s.n.badWord("a request of "+r.peer.name, err)
+				r.reject(err)
 			}
 			s.slots.put(sl)
 			continue

@@ -176,7 +176,7 @@ func (s *Subscription) took(sl *slot, rd *shmio.Reader, err error) (Message, boo
 func (s *Subscription) accept(r *inRoute, sl *slot) bool {
 	if err := r.read(&sl.rec, &sl.m); err != nil {
 		if !errors.Is(err, errPutBack) {
-			s.n.badWord("a message of "+r.peer.name, err)
+			r.reject(err)
 		}
 		return false
 	}
@@ -204,7 +204,7 @@ func (r *inRoute) spoiled(err error) {
 	r.mu.Lock()
 	first := !r.done.Load()
 	if first {
-		r.doneAt.Store(time.Now().UnixNano())
+		r.doneAt.Store(int64(shmio.CoarseNow()))
 		r.done.Store(true)
 	}
 	r.mu.Unlock()

@@ -39,8 +39,8 @@ type Cred struct {
 type Conn struct {
 	c      *net.UnixConn
 	cred   Cred
-	oob    []byte       // Receive's
-	sendBy atomic.Int64 // deadline of sends, Unix ns; 0: none. Stored by SetSendDeadline, loaded by Send
+	oob    []byte                    // Receive's
+	sendBy atomic.Pointer[time.Time] // deadline of sends, with its monotonic part; nil: none. Stored by SetSendDeadline, loaded by Send
 
 	once   sync.Once
 	closed chan struct{}
@@ -174,7 +174,7 @@ func (c *Conn) send(msg, oob []byte) error {
 		if !errors.Is(err, unix.ETOOMANYREFS) {
 			return err
 		}
-		if by := c.sendBy.Load(); by != 0 && time.Until(time.Unix(0, by)) < wait {
+		if by := c.sendBy.Load(); by != nil && time.Until(*by) < wait {
 			return fmt.Errorf("%w: %w", os.ErrDeadlineExceeded, err)
 		}
 		select {
@@ -187,9 +187,9 @@ func (c *Conn) send(msg, oob []byte) error {
 
 // SetSendDeadline bounds the sends, from now on; zero: no bound.
 func (c *Conn) SetSendDeadline(t time.Time) error {
-	by := int64(0)
-	if !t.IsZero() {
-		by = t.UnixNano()
+	by := &t
+	if t.IsZero() {
+		by = nil
 	}
 	c.sendBy.Store(by)
 	return c.c.SetWriteDeadline(t)

@@ -3,7 +3,7 @@ package shmio
 // MaxEmptyRings is how many rings for nothing, beyond those that were for something, whoever hears a bell puts up with.
 // Honest ringers stay at one or two: each ring follows something that the hearer can see, and is heard later than that at
 // worst. See docs/decisions/0021.
-const MaxEmptyRings = 256
+const MaxEmptyRings = 32
 
 // Rings judges one who rings a bell of ours: hearing a bell costs more than ringing it, so that a ringer who has nothing to
 // say must not be heard for ever. The zero value is ready for use. It is not safe for concurrent use.
@@ -27,8 +27,8 @@ func (r *Reader) heardRing() bool {
 	if r.peer == nil || r.err != nil {
 		return r.err == nil
 	}
-	t := r.peer.tail.Load() // pairs with Writer.publish, which comes before the ring
-	ok := r.rings.Heard(t != r.rungAt)
+	t := r.peer.tail.Load()                                        // pairs with Writer.publish, which comes before the ring
+	ok := r.rings.Heard(t != r.rungAt && (r.reading || r.ready())) // who may not be read yet has no reason to ring
 	r.rungAt = t
 	if !ok {
 		_ = r.fail("its writer has rung our bell %d times for nothing", MaxEmptyRings) // the next look returns it

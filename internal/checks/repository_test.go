@@ -18,7 +18,7 @@ func TestRepository(t *testing.T) {
 	}
 	for name, r := range map[string]rule{
 		"unsafe": unsafeWhereItBelongs, "cgo": noCgo, "imports": oneDirection, "wire": wireIsPure,
-		"protoactor": protoactorWhereItBelongs, "actors": actorsShareNothing,
+		"protoactor": protoactorWhereItBelongs, "actors": actorsShareNothing, "clocks": clocksMayJump,
 		"docs": exportedIsDocumented,
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -80,6 +80,11 @@ func TestRules(t *testing.T) {
 		{"an assertion", actorsShareNothing, "actors/x.go", "package p\nvar _ interface{ F() } = T{}\nvar _ = 1", 0},
 		{"a constant, a local", actorsShareNothing, "actors/x.go", "package p\nconst c = 1\nfunc f() { var n int; _ = n }", 0},
 
+		{"the wall clock's ns", clocksMayJump, "node/x.go", "package p\nimport \"time\"\nvar a, b = time.Now().UnixNano(), time.Since(time.Unix(0, 5))", 2},
+		{"a time as it is", clocksMayJump, "shmio/x.go", "package p\nimport \"time\"\nvar a = time.Now().Add(5)\nfunc f() { time.Until(a); c.SetReadDeadline(time.Unix(1, 0)) }", 0},
+		{"what people are shown", clocksMayJump, "actors/x.go", "package p\nvar a = R{SinceUnixNs: t.UnixNano(), Until: t.UnixNano()}", 1},
+		{"a program's clock", clocksMayJump, "cmd/bhctl/x.go", "package p\nvar a = t.UnixNano()", 0},
+
 		{"nothing has a comment", exportedIsDocumented, "node/x.go",
 			"package p\ntype T struct{}\nfunc (t *T) M() {}\nfunc F() {}\nconst C = 1\nvar (\n V int\n W int\n)\ntype I interface { N(); O() }\ntype G[K any] []K\nfunc (G[K]) L() {}", 11},
 		{"all has", exportedIsDocumented, "wire/x.go",
