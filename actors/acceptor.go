@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -63,15 +64,19 @@ type acceptor struct {
 	cancel   context.CancelFunc
 	greeters sync.WaitGroup // run, and one for each connection that isn't admitted yet
 	turning  chan struct{}  // a place for each that is being turned away
+	mostFDs  uint64
+	refused  atomic.Int64 // refusals of this second; pairs with logSuppressed
 }
 
 const (
 	turnAwayTimeout = time.Second
 	turnAwayMost    = 64
+	refusalsLogged  = 20 // a second
+	adriftPause     = 10 * time.Millisecond
 )
 
 func newAcceptor(l *shmio.Listener, root *actor.RootContext, center *actor.PID, log *slog.Logger) *acceptor {
-	a := &acceptor{l: l, root: root, center: center, log: log, turning: make(chan struct{}, turnAwayMost)}
+	a := &acceptor{l: l, root: root, center: center, log: log, turning: make(chan struct{}, turnAwayMost), mostFDs: descriptorLimit()}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	a.greeters.Go(a.run)
 	return a
@@ -110,6 +115,10 @@ func (a *acceptor) run() {
 func (a *acceptor) greet(c *shmio.Conn) {
 	defer context.AfterFunc(a.ctx, func() { _ = c.Close() })() // whatever it waits for then fails
 	cred := c.Peer()
+	if why := descriptorsLeft(a.mostFDs); why != nil {
+		a.turnAway(c, cred, why)
+		return
+	}
 	k := &knocked{cred: cred, letIn: make(chan *bhomev1.ErrorMsg, 1)}
 	a.root.Send(a.center, k)
 	select {
@@ -157,6 +166,12 @@ func (a *acceptor) turnAway(c *shmio.Conn, cred shmio.Cred, why *bhomev1.ErrorMs
 			_, fds, _ := c.Receive(make([]byte, wire.MaxFrame)) // it is refused whatever it says
 			closeFDs(fds)
 		}
+		if why.GetLimit() == limitAdrift { // it comes again at once
+			select {
+			case <-time.After(adriftPause):
+			case <-a.ctx.Done():
+			}
+		}
 		<-a.turning
 	default:
 	}
@@ -165,9 +180,23 @@ func (a *acceptor) turnAway(c *shmio.Conn, cred shmio.Cred, why *bhomev1.ErrorMs
 
 func (a *acceptor) refuse(c *shmio.Conn, cred shmio.Cred, why *bhomev1.ErrorMsg) {
 	if why.GetCode() != bhomev1.ErrorCode_ERROR_CODE_NOT_ALLOWED { // the center has logged those, if they aren't too many
-		a.log.Warn("a process is refused", "pid", cred.PID, "uid", cred.UID, "reason", why.GetMessage(), "limit", why.GetLimit())
+		a.logRefusal(cred, why)
 	}
 	refuseConn(c, why)
+}
+
+// logRefusal says who is not let in. Knocking costs next to nothing: the log must not grow with each of a flood.
+func (a *acceptor) logRefusal(cred shmio.Cred, why *bhomev1.ErrorMsg) {
+	if a.refused.Add(1) <= refusalsLogged {
+		a.log.Warn("a process is refused", "pid", cred.PID, "uid", cred.UID, "reason", why.GetMessage(), "limit", why.GetLimit())
+	}
+}
+
+// logSuppressed tells how many refusals of the last second are not in the log. It is called once a second.
+func (a *acceptor) logSuppressed() {
+	if n := a.refused.Swap(0); n > refusalsLogged {
+		a.log.Warn("more refusals were not logged", "count", n-refusalsLogged)
+	}
 }
 
 // refuseConn tells a node why, as far as it listens, and hangs up.

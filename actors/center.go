@@ -33,6 +33,7 @@ type center struct {
 	roles    roles
 	sessions map[uint64]*admitted
 	perUID   map[uint32]int
+	adrift   map[int32]int // sessions of living processes without a socket, by pid
 	knocking int
 	ids      sessionIDs
 	watchers map[string]*actor.PID
@@ -53,6 +54,7 @@ type admitted struct {
 	id     Identity
 	online bool
 	busy   bool // it has something to look after every second
+	adrift bool // its process lives, its socket is gone
 }
 
 // sessionIDs hands out base ids, multiples of 10: a draw and a count, so that they are unique across restarts
@@ -141,6 +143,11 @@ func (c *center) Receive(ctx actor.Context) {
 		c.offline(ctx, m.id, "it has left")
 	case *sessionGone:
 		c.gone(ctx, m)
+	case *sessionAdrift:
+		if a := c.sessions[m.session]; a != nil && !a.adrift {
+			a.adrift = true
+			c.adrift[a.id.PID]++
+		}
 	case *sessionBusy:
 		if a := c.sessions[m.session]; a != nil {
 			a.busy = m.busy
@@ -161,7 +168,7 @@ func (c *center) start(ctx actor.Context) {
 		}
 	}
 	c.started = time.Now()
-	c.sessions, c.perUID = map[uint64]*admitted{}, map[uint32]int{}
+	c.sessions, c.perUID, c.adrift = map[uint64]*admitted{}, map[uint32]int{}, map[int32]int{}
 	c.refusals = newRefusals(c.log)
 	c.watchers, c.handlers = map[string]*actor.PID{}, map[uint32]*actor.PID{}
 	c.ids, c.queries, c.background = newSessionIDs(random()), new(atomic.Int64), new(sync.WaitGroup)
@@ -228,6 +235,12 @@ func (c *center) letIn(cred shmio.Cred) *bhomev1.ErrorMsg {
 		c.refusals.note(&id, why, monotonic())
 		return why
 	}
+	if n := c.adrift[cred.PID]; n >= maxAdrift {
+		c.public.Counter(7).Add(1)
+		why := tooMany(limitAdrift, fmt.Sprintf("process %d", cred.PID), n, maxAdrift)
+		why.Message = "it has lost as many links as it may"
+		return why
+	}
 	if n := c.perUID[uid]; n >= l.SessionsPerUID {
 		c.public.Counter(7).Add(1)
 		return tooMany("sessions_per_uid", fmt.Sprintf("uid %d", uid), n, l.SessionsPerUID)
@@ -259,7 +272,7 @@ func (c *center) admit(ctx actor.Context, a *admission) {
 	if r := a.hello.GetResume(); r != 0 {
 		if old := c.sessions[r]; old != nil && old.id.UID == a.cred.UID && old.id.PID == a.cred.PID {
 			ctx.Send(old.pid, &endSession{"its process has attached again"})
-			delete(c.sessions, r)
+			c.forget(old)
 			c.release(ctx, &sessionGone{id: old.id, reason: "attached again", alive: true})
 		}
 		if c.sessions[r] == nil && wire.Session(r).Validate() == nil && r%wire.AddressesPerSession == 0 {
@@ -288,6 +301,13 @@ func (c *center) admit(ctx actor.Context, a *admission) {
 	c.sessions[id.Session] = &admitted{pid: pid, id: id}
 	c.public.Counter(0).Store(uint64(len(c.sessions)))
 }
+
+// maxAdrift is how many sessions a living process may have whose links are lost, or were cut. What they hold stays held until
+// it ends, so that one who is cut off again and again must not come again for ever.
+const (
+	maxAdrift   = 16
+	limitAdrift = "detached_per_process"
+)
 
 const sessionPrefix = "session-"
 
@@ -330,8 +350,19 @@ func (c *center) gone(ctx actor.Context, m *sessionGone) {
 		return // its successor has the id now
 	}
 	c.offline(ctx, m.id, m.reason)
-	delete(c.sessions, m.id.Session)
+	c.forget(a)
 	c.release(ctx, &sessionGone{id: m.id, reason: m.reason})
+}
+
+// forget drops a session from the center's own records.
+func (c *center) forget(a *admitted) {
+	delete(c.sessions, a.id.Session)
+	if !a.adrift {
+		return
+	}
+	if c.adrift[a.id.PID]--; c.adrift[a.id.PID] <= 0 {
+		delete(c.adrift, a.id.PID)
+	}
 }
 
 // release has every role forget a session.
@@ -383,6 +414,7 @@ func (c *center) onTick(ctx actor.Context) {
 	if c.cfg.hooks.ownTicks {
 		return
 	}
+	c.acceptor.logSuppressed()
 	now := monotonic()
 	c.refusals.expire(now)
 	living := make(map[uint64]struct{}, len(c.sessions))

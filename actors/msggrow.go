@@ -2,6 +2,7 @@ package actors
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -22,6 +23,10 @@ func (m *msgRecords) addSegment(c actor.Context, a *segmentAdd) {
 		if err := m.charge(n, a.size); err != nil {
 			// It exists, and the node has mapped it: to refuse the record would only hide it.
 			n.number++
+			m.segments++
+			if err.GetLimit() == limitMappings { // the one limit that we can't go beyond
+				c.Send(n.pid, &misuses{fmt.Errorf("limit %q of %s: %d of %d in use", err.GetLimit(), err.GetWhose(), err.GetInUse(), err.GetMax())})
+			}
 			m.bus += a.size
 			m.uids[n.uid] += a.size
 			if !n.warned {
@@ -110,6 +115,7 @@ func (m *msgRecords) release(session uint64, reason string) {
 	for _, g := range n.growing {
 		total += g.size
 	}
+	m.segments -= n.number - 1
 	n.number = 1 // all at once
 	m.uncharge(n, total)
 	segs := n.pages.segs

@@ -3,7 +3,9 @@ package actors
 import (
 	"fmt"
 	"log/slog"
+	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -30,6 +32,8 @@ type msgRecords struct {
 	nodes map[uint64]*nodeRecord
 	uids  map[uint32]uint64 // segment bytes per uid
 	bus   uint64            // segment bytes
+
+	segments, mostSegments int // of all nodes
 
 	background         *sync.WaitGroup // mappings being closed
 	lateFrees, refused uint64
@@ -60,7 +64,11 @@ type growth struct {
 }
 
 func newMsgRecords(cfg Config) *msgRecords {
-	return &msgRecords{cfg: cfg, log: cfg.Logger, nodes: map[uint64]*nodeRecord{}, uids: map[uint32]uint64{}, background: new(sync.WaitGroup)}
+	most := segmentsMost()
+	if cfg.hooks.mostSegments > 0 {
+		most = cfg.hooks.mostSegments
+	}
+	return &msgRecords{cfg: cfg, log: cfg.Logger, nodes: map[uint64]*nodeRecord{}, uids: map[uint32]uint64{}, mostSegments: most, background: new(sync.WaitGroup)}
 }
 
 func monotonic() int64 { return int64(shmio.CoarseNow()) }
@@ -122,6 +130,11 @@ func (m *msgRecords) charge(n *nodeRecord, bytes uint64) *bhomev1.ErrorMsg {
 				Message: fmt.Sprintf("%d bytes more are needed", bytes)}
 		}
 	}
+	if m.segments >= m.mostSegments {
+		m.refused++
+		return &bhomev1.ErrorMsg{Code: bhomev1.ErrorCode_ERROR_CODE_NO_MEMORY, Limit: limitMappings, Whose: "bhomed", InUse: uint64(m.segments), Max: uint64(m.mostSegments),
+			Message: "segments of all nodes; sysctl vm.max_map_count says how many mappings a process may have"}
+	}
 	if n.number >= l.SegmentsPerNode {
 		m.refused++
 		return &bhomev1.ErrorMsg{Code: bhomev1.ErrorCode_ERROR_CODE_NO_MEMORY, Limit: "segments_per_node", Whose: n.name, InUse: uint64(n.number), Max: uint64(l.SegmentsPerNode)}
@@ -129,12 +142,30 @@ func (m *msgRecords) charge(n *nodeRecord, bytes uint64) *bhomev1.ErrorMsg {
 	m.uids[n.uid] += bytes
 	m.bus += bytes
 	n.number++
+	m.segments++
 	return nil
+}
+
+// limitMappings is the limit of segments of the whole bus.
+const limitMappings = "mappings"
+
+// segmentsMost is how many segments the bus may have: each takes up to two mappings of ours, a session one besides, and a
+// program in Go that finds no room for one more of its own ends.
+func segmentsMost() int {
+	const usual, own, each = 65530, 4096, 3
+	most := usual
+	if b, err := os.ReadFile("/proc/sys/vm/max_map_count"); err == nil {
+		if n, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil {
+			most = n
+		}
+	}
+	return max(1, (most-own)/each)
 }
 
 func (m *msgRecords) uncharge(n *nodeRecord, bytes uint64) {
 	m.bus -= bytes
 	n.number--
+	m.segments--
 	if m.uids[n.uid] -= bytes; m.uids[n.uid] == 0 {
 		delete(m.uids, n.uid)
 	}

@@ -36,7 +36,7 @@ const (
 	maxPending   = 4096 // answers that wait for a node to drain its queues, before its pump gets no more credit
 	pendingFor   = 60 * time.Second
 	maxAsked     = 1024 // questions of a node that wait for others, before its pump gets no more credit
-	maxFaults    = 10000
+	maxFaults    = 1000
 	eofAfterDead = 50 * time.Millisecond
 	dropGrace    = 2 * time.Second // a dropped segment stays mapped: its last frame is being copied
 )
@@ -196,6 +196,8 @@ func (s *session) Receive(c actor.Context) {
 		s.outlived(c, m.why)
 	case *processDied:
 		s.died(c)
+	case *misuses:
+		s.cut(c, m.why)
 	case *rungForNothing:
 		s.cut(c, fmt.Errorf("it has rung our bell %d times for nothing", shmio.MaxEmptyRings))
 	case *endSession:
@@ -240,6 +242,7 @@ type (
 	downSpace      struct{}
 	processDied    struct{}
 	rungForNothing struct{}
+	misuses        struct{ why error } // what makes the center end its link
 	endSession     struct{ reason string }
 )
 

@@ -42,10 +42,14 @@ func (s *session) hungUp(c actor.Context, why error) {
 // stillDetached says that a process has outlived its socket.
 type stillDetached struct{ why error }
 
+// sessionAdrift tells the center of it.
+type sessionAdrift struct{ session uint64 }
+
 func (s *session) outlived(c actor.Context, why error) {
 	if s.state == stateGone || s.dead {
 		return
 	}
+	c.Send(s.roles.center, &sessionAdrift{s.id.Session})
 	s.log.Warn("detached: the process lives, its socket is gone", "session", s.id.Session, "pid", s.id.PID, "name", s.name(), "reason", why)
 	s.tellState(c)
 }
