@@ -15,6 +15,7 @@ import (
 	"github.com/bhome-bus/bhome/cmd/internal/deaths"
 	"github.com/bhome-bus/bhome/cmd/internal/demo"
 	"github.com/bhome-bus/bhome/cmd/internal/exitcode"
+	"github.com/bhome-bus/bhome/cmd/internal/hostile"
 	"github.com/bhome-bus/bhome/cmd/internal/private"
 	"github.com/bhome-bus/bhome/cmd/internal/soak"
 	"github.com/bhome-bus/bhome/cmd/internal/suite"
@@ -39,7 +40,7 @@ func (a *app) benchCmd() *cobra.Command {
 		Short: "Measure the bus across real processes",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return exitcode.Usagef("bench what? pubsub, request, suite, grow or deaths")
+			return exitcode.Usagef("bench what? pubsub, request, suite, grow, deaths or hostile")
 		},
 	}
 	cmd.AddCommand(
@@ -50,6 +51,7 @@ every message whole and check its number. Status 4: messages were lost.`, 1_000_
 		a.suiteCmd(),
 		a.growCmd(),
 		a.deathsCmd(),
+		a.hostileCmd(),
 	)
 	return cmd
 }
@@ -144,6 +146,7 @@ func roles() map[string]child.Role {
 	maps.Copy(all, suite.Roles())
 	maps.Copy(all, soak.Roles())
 	maps.Copy(all, deaths.Roles())
+	maps.Copy(all, hostile.Roles())
 	return all
 }
 

@@ -1,18 +1,16 @@
 package suite
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/bhome-bus/bhome/cmd/internal/bench"
 	"github.com/bhome-bus/bhome/cmd/internal/child"
+	"github.com/bhome-bus/bhome/cmd/internal/procfs"
 	"github.com/bhome-bus/bhome/node"
 )
 
@@ -131,36 +129,8 @@ func idle(ctx context.Context, cfg CrowdConfig, launch Launcher, out io.Writer) 
 	return errors.Join(errs...)
 }
 
-func percent(ticks int64, d time.Duration) float64 {
-	const hz = 100 // USER_HZ, fixed in the kernel's ABI
-	return float64(ticks) / hz / d.Seconds() * 100
-}
+func percent(used, of time.Duration) float64 { return used.Seconds() / of.Seconds() * 100 }
 
-// cpu is the time a process has used, in ticks of 1/100 s; 0 if it is gone.
-func cpu(pid int) int64 {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0
-	}
-	f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
-	if len(f) < 13 {
-		return 0
-	}
-	user, _ := strconv.ParseInt(f[11], 10, 64) // the kernel writes numbers
-	system, _ := strconv.ParseInt(f[12], 10, 64)
-	return user + system
-}
+func cpu(pid int) time.Duration { return procfs.Of(pid).CPU }
 
-// rss is the resident memory of a process in bytes; 0 if it is gone.
-func rss(pid int) int64 {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
-	if err != nil {
-		return 0
-	}
-	f := strings.Fields(string(b))
-	if len(f) < 2 {
-		return 0
-	}
-	pages, _ := strconv.ParseInt(f[1], 10, 64)
-	return pages * int64(os.Getpagesize())
-}
+func rss(pid int) int64 { return procfs.Of(pid).RSS }

@@ -1,0 +1,33 @@
+package procfs
+
+import (
+	"os"
+	"testing"
+	"time"
+)
+
+func TestOfOurselves(t *testing.T) {
+	before := Of(os.Getpid())
+	f, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	mem := make([]byte, 64<<20)
+	for i := range mem {
+		mem[i] = 1
+	}
+	for Of(os.Getpid()).CPU == before.CPU { // 10 ms of work
+	}
+	now := Of(os.Getpid())
+	if now.FDs <= before.FDs || now.Private < before.Private+32<<20 || now.RSS < now.Private || now.Threads < 1 || now.CPU <= 0 || now.CPU > time.Hour {
+		t.Errorf("before %+v, now %+v", before, now)
+	}
+	_ = mem[len(mem)-1]
+}
+
+func TestOfNobody(t *testing.T) {
+	if u := Of(1 << 30); u != (Use{}) {
+		t.Errorf("%+v", u)
+	}
+}
