@@ -222,6 +222,9 @@ func (s *session) auditHoldings(r *auditSessionR) {
 	}
 	segment := func(what string, n *nodeSegment, place *segmentPlace) {
 		id, err := n.fd.Inode()
+		if err != nil {
+			r.add(faultDescriptor, "%s: %v", what, err)
+		}
 		put(auditHeld{what: what, fds: 1, maps: 1, place: place}, id, err)
 	}
 	for number, n := range s.control {

@@ -68,7 +68,7 @@ func (c *center) nextCheck(ctx actor.Context) {
 	}
 	k.running, k.now, k.waiting = true, k.waiting, nil
 	in, self := c.inspector(ctx), ctx.Self()
-	x := &check{in: in, quit: k.quit, pauses: []time.Duration{200 * time.Millisecond, 600 * time.Millisecond, 1200 * time.Millisecond}}
+	x := &check{in: in, quit: k.quit, patience: queryTimeout, pauses: []time.Duration{200 * time.Millisecond, 600 * time.Millisecond, 1200 * time.Millisecond}}
 	if c.cfg.Alone && len(k.baseline) > 0 {
 		x.alone = true
 		x.baseline = make(map[shmio.Inode]bool, len(k.baseline))
@@ -112,6 +112,7 @@ type check struct {
 	baseline map[shmio.Inode]bool
 	public   shmio.Inode
 	pauses   []time.Duration // between looks
+	patience time.Duration   // with an actor that doesn't answer
 	quit     chan struct{}
 }
 

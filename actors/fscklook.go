@@ -17,7 +17,7 @@ const auditSlice = 64
 func askEach[T any](x *check, l *look, pids []*actor.PID, msg func(i int) any, who func(i int) string) []T {
 	futures := make([]actor.Future, len(pids))
 	for i, p := range pids {
-		futures[i] = x.in.root.RequestFuture(p, msg(i), queryTimeout)
+		futures[i] = x.in.root.RequestFuture(p, msg(i), x.patience)
 	}
 	answers := make([]T, len(pids))
 	for i, f := range futures {
@@ -35,7 +35,7 @@ func askEach[T any](x *check, l *look, pids []*actor.PID, msg func(i int) any, w
 				continue
 			}
 			l.silent++
-			l.suspect(faultSilent, who(i), "it hasn't answered within %v", queryTimeout)
+			l.suspect(faultSilent, who(i), "it hasn't answered within %v", x.patience)
 		}
 	}
 	return answers

@@ -36,8 +36,12 @@ func (m *msgRecords) addSegment(c actor.Context, a *segmentAdd) {
 		}
 		n.control += a.size
 	case a.report:
-		if a.seg == nil || m.charge(n, a.size) != nil || !n.pages.claim(a.place.base, a.size) {
+		claimed := a.seg != nil && n.pages.claim(a.place.base, a.size)
+		if !claimed || m.charge(n, a.size) != nil {
 			m.log.Warn("a reported data segment is refused", "node", n.name, "base", a.place.base, "size", a.size)
+			if claimed {
+				n.pages.unreserve(a.place.base, a.size)
+			}
 			closeSegment(a.seg)
 			return
 		}
