@@ -174,8 +174,12 @@ func TestWhatIsNowhereToBeFound(t *testing.T) {
 	if got := a.ask("find", m); !strings.HasPrefix(got, "in ") {
 		t.Fatalf("alice doesn't find her own: %s", got)
 	}
-	a.must("ok", "sendloan", "open", "plant.a")
-	s.must("plant.a/20000", "receive", ">", "1")
+	a.must("ok", "sendloan", "open", "plant.kept")
+	s.must("plant.kept/20000", "receive", ">", "1")
+	latest := b.agent("latestbob", bob, staff)
+	latest.must("ok", "attach", "latestbob")
+	latest.must("ok", "subscribe", "*.kept")
+	latest.must("plant.kept/100 plant.kept/20000 plant.kept/20000 plant.kept/20000", "receive", "*.kept", "4")
 	if got := s.ask("find", m); !strings.HasPrefix(got, "in ") {
 		t.Fatalf("bob doesn't find what he has received: %s", got)
 	}
