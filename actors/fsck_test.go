@@ -210,8 +210,10 @@ func TestCheckFindsAccountsThatDontAddUp(t *testing.T) {
 		{"neither free nor granted", func(_ *msgRecords, n *nodeRecord) { lost, sick.free = sick.free[0], sick.free[1:] },
 			func(_ *msgRecords, n *nodeRecord) { sick.free = append([]uint16{lost}, sick.free...) }},
 		{"wrongly listed", func(_ *msgRecords, n *nodeRecord) { sick.inRow = 9 }, func(_ *msgRecords, n *nodeRecord) { sick.inRow = 0 }},
-		{"are listed so", func(_ *msgRecords, n *nodeRecord) { n.pages.partial[255] = append(n.pages.partial[255], sick) },
-			func(_ *msgRecords, n *nodeRecord) { n.pages.partial[255] = nil }},
+		{"are listed so", func(_ *msgRecords, n *nodeRecord) {
+			sick.seg.rows.partial[255] = append(sick.seg.rows.partial[255], sick)
+		},
+			func(_ *msgRecords, n *nodeRecord) { sick.seg.rows.partial[255] = nil }},
 		{"runs, and counts", func(_ *msgRecords, n *nodeRecord) { n.pages.segs[0].used++ }, func(_ *msgRecords, n *nodeRecord) { n.pages.segs[0].used-- }},
 		{"to give out", func(_ *msgRecords, n *nodeRecord) { page, _ = n.pages.segs[0].free.Alloc(pageBytes) },
 			func(_ *msgRecords, n *nodeRecord) { n.pages.segs[0].free.Free(page, pageBytes) }},
@@ -344,10 +346,10 @@ func TestCheckFindsBrokenRoutesAndRecords(t *testing.T) {
 	b.finds(t, faultHalf, "has never said where its half", b.writer(func(_ *session, r *sessionRoute) { half, since, r.half, r.since = r.half, r.since, nil, 0 }),
 		b.writer(func(_ *session, r *sessionRoute) { r.half, r.since = half, since }))
 	b.finds(t, faultRecords, "isn't found by it", b.pubsub(func(p *pubSub, _ *psRoute) { delete(p.byTopic["a.b"], b.pubSess) }), b.pubsub(func(p *pubSub, _ *psRoute) { p.byTopic["a.b"][b.pubSess] = struct{}{} }))
-	b.finds(t, faultRecords, "is not known to both of them", b.pubsub(func(_ *pubSub, r *psRoute) { route = r; delete(r.sub.routes, b.pubSess) }), b.pubsub(func(_ *pubSub, r *psRoute) { r.sub.routes[b.pubSess] = r }))
+	b.finds(t, faultRecords, "is not known to both of them", b.pubsub(func(_ *pubSub, r *psRoute) { route = r; delete(r.sub.routes, fromKey{session: b.pubSess}) }), b.pubsub(func(_ *pubSub, r *psRoute) { r.sub.routes[fromKey{session: b.pubSess}] = r }))
 	var svc *service
 	b.finds(t, faultRecords, "provides \"svc\", and isn't found", b.registry(func(g *registry) { svc = g.services["svc"]; delete(g.services, "svc") }), b.registry(func(g *registry) { g.services["svc"] = svc }))
-	b.finds(t, faultRecords, "reply route 0x1", b.registry(func(g *registry) { g.replies[[2]uint64{1, 2}] = &svcRoute{id: 1} }), b.registry(func(g *registry) { delete(g.replies, [2]uint64{1, 2}) }))
+	b.finds(t, faultRecords, "reply route 0x1", b.registry(func(g *registry) { g.replies[pairKey{provider: 1, client: 2}] = &svcRoute{id: 1} }), b.registry(func(g *registry) { delete(g.replies, pairKey{provider: 1, client: 2}) }))
 	place := segmentPlace{1 << 20, 3}
 	b.finds(t, faultSegment, "is charged, and not known to its session", b.msgs(func(_ *msgRecords, n *nodeRecord) {
 		n.pages.segs = append(n.pages.segs, &dataSegment{base: place.base, generation: 3, free: shmio.NewArena(0, 0, 1)})
