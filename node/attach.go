@@ -40,15 +40,15 @@ func dial(ctx context.Context, cfg Config) (*shmio.Conn, error) {
 			why = "nobody listens"
 		case errors.Is(err, fs.ErrPermission):
 			why = "permission denied: the daemon belongs to another user or group"
-			kind = notAllowedToConnect
+			kind = errMayNotConnect
 		}
 		tried = append(tried, p+" ("+why+")")
 	}
 	return nil, fmt.Errorf("bus %q: %w: tried %s; start one with `bhomed`, or name its socket in BHOME_SOCKET", cfg.Bus, kind, strings.Join(tried, ", "))
 }
 
-// notAllowedToConnect is both: there is a socket, and the kernel doesn't let us use it.
-var notAllowedToConnect = fmt.Errorf("%w (%w)", ErrNoDaemon, ErrNotAllowed)
+// errMayNotConnect is both: there is a socket, and the kernel doesn't let us use it.
+var errMayNotConnect = fmt.Errorf("%w (%w)", ErrNoDaemon, ErrNotAllowed)
 
 // connect attaches to the center that runs now: socket, Hello, Welcome, the link, and (after a loss) the report. The
 // handshake in words is the caller's.

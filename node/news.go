@@ -40,7 +40,10 @@ func (r *inRoute) read(rec *shmio.Record, m *received) error {
 		if r.putBack(rec) {
 			return errPutBack
 		}
-		r.awaitNews(r.n.ctx, rec) // the last of a route that is over: nothing else comes this way
+		// The last of a route that is over, which nobody polls any more: its sender must not keep us for long.
+		ctx, cancel := context.WithTimeout(r.n.ctx, socketTimeout)
+		r.awaitNews(ctx, rec)
+		cancel()
 	}
 }
 

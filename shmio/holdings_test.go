@@ -49,15 +49,15 @@ func TestHoldings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := OpenSegment(fd, Want{Kinds: []Kind{KindControl}, MaxSize: 1 << 20})
-	if err == nil {
+	if _, err := OpenSegment(fd, Want{Kinds: []Kind{KindControl}, MaxSize: 1 << 20}); err == nil {
 		t.Fatal("a segment that isn't published is accepted")
 	}
 	s.Publish(StateLaidOut)
 	if fd, err = s.FD().Dup(); err != nil {
 		t.Fatal(err)
 	}
-	if again, err = OpenSegment(fd, Want{Kinds: []Kind{KindControl}, MaxSize: 1 << 20, CloseFD: true}); err != nil {
+	again, err := OpenSegment(fd, Want{Kinds: []Kind{KindControl}, MaxSize: 1 << 20, CloseFD: true})
+	if err != nil {
 		t.Fatal(err)
 	}
 	if fds, maps, _ := count(); fds != 1 || maps != 2 {
