@@ -129,3 +129,15 @@ func TestArenaEdges(t *testing.T) {
 		t.Error("not empty at the end")
 	}
 }
+
+func TestArenaLeft(t *testing.T) {
+	a := NewArena(4096, 64<<10, 64)
+	off, _ := a.Alloc(100)
+	if _, ok := a.Alloc(64); !ok || a.Left() != 60<<10-128-64 {
+		t.Errorf("%d bytes left", a.Left())
+	}
+	a.Free(off, 100)
+	if a.Left() != 60<<10-64 {
+		t.Errorf("%d bytes left", a.Left())
+	}
+}
