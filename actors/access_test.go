@@ -134,7 +134,7 @@ func TestRawNodesAreRefused(t *testing.T) {
 	var qt bhomev1.QueryTopicReply
 	r.reply(0, "qt", bhomev1.MsgType_MSG_TYPE_QUERY_TOPIC_REPLY, &qt)
 	refused("theirs", qt.GetErrmsg())
-	for _, typ := range []bhomev1.MsgType{bhomev1.MsgType_MSG_TYPE_QUERY_PROCS, bhomev1.MsgType_MSG_TYPE_QUERY_MSGS, bhomev1.MsgType_MSG_TYPE_QUERY_TOPICS, bhomev1.MsgType_MSG_TYPE_QUERY_CENTER} {
+	for _, typ := range []bhomev1.MsgType{bhomev1.MsgType_MSG_TYPE_QUERY_PROCS, bhomev1.MsgType_MSG_TYPE_QUERY_MSGS, bhomev1.MsgType_MSG_TYPE_QUERY_TOPICS, bhomev1.MsgType_MSG_TYPE_QUERY_CENTER, bhomev1.MsgType_MSG_TYPE_QUERY_FAULTS} {
 		refused(ruleInspect, r.common(0, typ, nil))
 	}
 	if m := r.advertise("x.mine"); m.GetErrmsg() != nil || m.GetAccess() == "" {

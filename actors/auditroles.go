@@ -86,13 +86,14 @@ func (r *auditRoleR) reported(p *reports) {
 	}
 }
 
-// audit looks at subscriptions, publishers and their routes.
+// audit looks at subscriptions, publishers and their routes. Topics are told by their ids: their names may be hidden from
+// who asks.
 func (p *pubSub) audit() *auditRoleR {
 	r := &auditRoleR{findings: findings{where: "PubSub"}}
 	bySub := map[uint64]int{}
 	links := 0
 	subscriber := func(key subKey, s *subscription) {
-		r.sessions = append(r.sessions, sessionRef{key.session, s.party.pid.Id, fmt.Sprintf("subscription %d (%q)", key.number, s.msg.GetPattern())})
+		r.sessions = append(r.sessions, sessionRef{key.session, s.party.pid.Id, fmt.Sprintf("subscription %d", key.number)})
 		links += len(s.routes)
 		for from, x := range s.routes {
 			if p.routes[x.id] != x || x.sub != s || from != (fromKey{x.pub.party.id.Session, x.group}) {
@@ -128,14 +129,14 @@ func (p *pubSub) audit() *auditRoleR {
 		topics += len(pub.topics)
 		for topic := range pub.topics {
 			if _, ok := p.byTopic[topic][session]; !ok {
-				r.add(faultRecords, "%s publishes %q, and isn't found by it", pub.party.id.Name, topic)
+				r.add(faultRecords, "%s publishes topic %#x, and isn't found by it", pub.party.id.Name, p.ids.ids[topic])
 			}
 		}
 	}
 	for topic, sessions := range p.byTopic {
 		topics -= len(sessions)
 		for session := range sessions {
-			r.sessions = append(r.sessions, sessionRef{session: session, what: fmt.Sprintf("a publisher of %q", topic)})
+			r.sessions = append(r.sessions, sessionRef{session: session, what: fmt.Sprintf("a publisher of topic %#x", p.ids.ids[topic])})
 		}
 	}
 	if topics != 0 {
@@ -164,13 +165,13 @@ func (g *registry) audit() *auditRoleR {
 	serving, ends := map[uint64]int{}, map[uint64]int{}
 	for key, p := range g.providers {
 		serving[key.session]++
-		r.sessions = append(r.sessions, sessionRef{key.session, p.party.pid.Id, fmt.Sprintf("service %d (%q)", key.number, p.msg.GetTopic())})
+		r.sessions = append(r.sessions, sessionRef{key.session, p.party.pid.Id, fmt.Sprintf("service %d", key.number)})
 		if s := g.services[p.msg.GetTopic()]; s == nil || s.providers[key] != p {
-			r.add(faultRecords, "%s provides %q, and isn't found by it", p.party.id.Name, p.msg.GetTopic())
+			r.add(faultRecords, "%s provides topic %#x, and isn't found by it", p.party.id.Name, g.ids.ids[p.msg.GetTopic()])
 		}
 		for client, x := range p.routes {
 			if g.routes[x.id] != x || x.prov != p || x.w.id.Session != client {
-				r.add(faultRecords, "provider %s of %q has route %#x, which is not known as its", p.party.id.Name, p.msg.GetTopic(), x.id)
+				r.add(faultRecords, "provider %s of topic %#x has route %#x, which is not known as its", p.party.id.Name, g.ids.ids[p.msg.GetTopic()], x.id)
 			}
 		}
 	}
@@ -181,21 +182,21 @@ func (g *registry) audit() *auditRoleR {
 	}
 	for session, topics := range g.clients {
 		for topic, cl := range topics {
-			r.sessions = append(r.sessions, sessionRef{session, cl.party.pid.Id, fmt.Sprintf("a client of %q", topic)})
+			r.sessions = append(r.sessions, sessionRef{session, cl.party.pid.Id, fmt.Sprintf("a client of topic %#x", g.ids.ids[topic])})
 			if s := g.services[topic]; s == nil || s.clients[session] != cl {
-				r.add(faultRecords, "%s is a client of %q, and isn't found by it", cl.party.id.Name, topic)
+				r.add(faultRecords, "%s is a client of topic %#x, and isn't found by it", cl.party.id.Name, g.ids.ids[topic])
 			}
 		}
 	}
 	for topic, s := range g.services {
 		for key := range s.providers {
-			r.sessions = append(r.sessions, sessionRef{session: key.session, what: fmt.Sprintf("a provider of %q", topic)})
+			r.sessions = append(r.sessions, sessionRef{session: key.session, what: fmt.Sprintf("a provider of topic %#x", g.ids.ids[topic])})
 		}
 		for session := range s.clients {
-			r.sessions = append(r.sessions, sessionRef{session: session, what: fmt.Sprintf("who asks for %q", topic)})
+			r.sessions = append(r.sessions, sessionRef{session: session, what: fmt.Sprintf("who asks for topic %#x", g.ids.ids[topic])})
 		}
 		if len(s.providers)+len(s.clients) == 0 {
-			r.add(faultRecords, "service %q has neither providers nor clients", topic)
+			r.add(faultRecords, "service topic %#x has neither providers nor clients", g.ids.ids[topic])
 		}
 	}
 	for id, x := range g.routes {

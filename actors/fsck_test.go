@@ -348,7 +348,7 @@ func TestCheckFindsBrokenRoutesAndRecords(t *testing.T) {
 	b.finds(t, faultRecords, "isn't found by it", b.pubsub(func(p *pubSub, _ *psRoute) { delete(p.byTopic["a.b"], b.pubSess) }), b.pubsub(func(p *pubSub, _ *psRoute) { p.byTopic["a.b"][b.pubSess] = struct{}{} }))
 	b.finds(t, faultRecords, "is not known to both of them", b.pubsub(func(_ *pubSub, r *psRoute) { route = r; delete(r.sub.routes, fromKey{session: b.pubSess}) }), b.pubsub(func(_ *pubSub, r *psRoute) { r.sub.routes[fromKey{session: b.pubSess}] = r }))
 	var svc *service
-	b.finds(t, faultRecords, "provides \"svc\", and isn't found", b.registry(func(g *registry) { svc = g.services["svc"]; delete(g.services, "svc") }), b.registry(func(g *registry) { g.services["svc"] = svc }))
+	b.finds(t, faultRecords, "sub provides topic 0x", b.registry(func(g *registry) { svc = g.services["svc"]; delete(g.services, "svc") }), b.registry(func(g *registry) { g.services["svc"] = svc }))
 	b.finds(t, faultRecords, "reply route 0x1", b.registry(func(g *registry) { g.replies[pairKey{provider: 1, client: 2}] = &svcRoute{id: 1} }), b.registry(func(g *registry) { delete(g.replies, pairKey{provider: 1, client: 2}) }))
 	place := segmentPlace{1 << 20, 3}
 	b.finds(t, faultSegment, "is charged, and not known to its session", b.msgs(func(_ *msgRecords, n *nodeRecord) {
@@ -463,5 +463,47 @@ func TestRefusedReportIsNotCharged(t *testing.T) {
 	m.background.Wait()
 	if m.bus != 0 || len(m.uids) != 0 {
 		t.Errorf("%d bytes stay charged, to %v", m.bus, m.uids)
+	}
+}
+
+// queries passes on to the center, and keeps who asks.
+type queries struct {
+	actor.Actor
+	seen chan Identity
+}
+
+// Receive is the actor.
+func (q queries) Receive(c actor.Context) {
+	if m, ok := c.Message().(*query); ok {
+		q.seen <- m.id
+	}
+	q.Actor.Receive(c)
+}
+
+// Every question says whose it is, by the kernel's word: the rules are asked about that process, not about nobody.
+func TestQuestionsSayWhose(t *testing.T) {
+	seen := make(chan Identity, 8)
+	b := newTestBus(t, func(c *Config) {
+		c.hooks.wrap = func(a actor.Actor) actor.Actor {
+			if _, ok := a.(*center); ok {
+				return queries{a, seen}
+			}
+			return a
+		}
+	})
+	n := b.attach("asker")
+	for what, ask := range map[string]func() error{
+		"procs":  func() error { _, err := n.Procs(b.ctx); return err },
+		"msgs":   func() error { _, _, err := n.Msgs(b.ctx); return err },
+		"topics": func() error { _, err := n.Topics(b.ctx); return err },
+		"center": func() error { _, err := n.Center(b.ctx); return err },
+		"faults": func() error { _, err := n.Check(b.ctx); return err },
+	} {
+		if err := ask(); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		if id := <-seen; id.Name != "asker" || int(id.PID) != pidOf(t) || int(id.UID) != uidOf() {
+			t.Errorf("%s is asked by %+v", what, id)
+		}
 	}
 }

@@ -92,7 +92,7 @@ func (s *session) onNodeFrame(c actor.Context, to asker, typ bhomev1.MsgType, he
 		})
 	case bhomev1.MsgType_MSG_TYPE_QUERY_FAULTS:
 		withBody(s, to, body, &bhomev1.QueryFaults{}, func(m *bhomev1.QueryFaults) {
-			s.ask(c, s.roles.center, &query{to: to, what: typ, offset: m.GetOffset(), limit: m.GetLimit()})
+			s.ask(c, s.roles.center, &query{to: to, id: s.id, what: typ, offset: m.GetOffset(), limit: m.GetLimit()})
 		})
 	case bhomev1.MsgType_MSG_TYPE_QUERY_CENTER:
 		s.ask(c, s.roles.center, &query{to: to, id: s.id, what: typ})
