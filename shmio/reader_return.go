@@ -80,9 +80,9 @@ func (r *Reader) flush() {
 // ringSpace rings a writer that waits for space, once for each time that it fell asleep: not for each slot that gets
 // free, or the two would take turns at every message, but when a quarter of what waited then is read, or all.
 func (r *Reader) ringSpace() {
+	last := r.spaceFor.Load() // first: or an epoch that another goroutine has since rung beyond would look like a new one
 	r.at("wantsSpace")
 	e := r.peer.wantsSpace.Load() // pairs with Writer.ArmSpace: it stores wantsSpace, then loads head and returnedTail
-	last := r.spaceFor.Load()
 	if e == 0 || e == last || r.bell == nil {
 		return
 	}

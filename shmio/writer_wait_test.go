@@ -34,6 +34,44 @@ func TestBellRingsOncePerSleep(t *testing.T) {
 	}
 }
 
+// TestTwoGoroutinesRingOnce: one that reads is overtaken, while it looks whether a sender waits, by one that returns a
+// block and rings for the sender's next wait. integration/models/space.pml found it (EPOCH_BEFORE_LAST).
+func TestTwoGoroutinesRingOnce(t *testing.T) {
+	p := newPair(t, RouteSpec{Slots: 2, Depth: 2, Out: 2, Policy: BlockOnFull})
+	for i := range uint64(2) {
+		p.w.Push(blockWord(i), 1, nil)
+	}
+	var rec Record
+	if p.w.Push(blockWord(2), 1, nil) != Full || !p.w.ArmSpace() {
+		t.Fatal("room?")
+	}
+	if ok, err := p.r.TryReceive(&rec); !ok || err != nil { // a quarter: it rings
+		t.Fatal(ok, err)
+	}
+	first := rec.Seq
+	if !p.w.ArmSpace() { // one is read, but both blocks are out
+		t.Fatal("room?")
+	}
+	p.r.step = func(point string) {
+		if point != "wantsSpace" {
+			return
+		}
+		p.r.step = nil
+		p.w.DisarmSpace() // the sender gave up, and comes again
+		if !p.w.ArmSpace() {
+			t.Fatal("room?")
+		}
+		p.r.Return(first)
+	}
+	if ok, err := p.r.TryReceive(&rec); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	p.r.Return(rec.Seq)
+	if p.toWriter.n > 2 {
+		t.Fatalf("rang %d times, but one of three waits was over before anybody looked", p.toWriter.n)
+	}
+}
+
 func TestSenderWaitsForSpace(t *testing.T) {
 	p := newPair(t, RouteSpec{Slots: 2, Depth: 2, Out: 4, Policy: BlockOnFull})
 	p.toWriter.on = p.w.WakeSpace
