@@ -2,7 +2,7 @@
 
 GO ?= go
 STATICCHECK ?= $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
-FUZZTIME ?= 5s
+FUZZTIME ?= 2s
 DEMOFLAGS ?=
 BENCHFLAGS ?=
 SECONDS ?= 60
@@ -19,7 +19,7 @@ build: ## build bin/bhomed and bin/bhctl
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/bhomed ./cmd/bhomed
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/bhctl ./cmd/bhctl
 
-test: fmt vet staticcheck race integration ## everything that CI checks
+test: fmt vet staticcheck race integration fuzz ## everything that CI checks
 
 fmt: ## fail if a file isn't as gofmt has it
 	@out="$$(gofmt -l .)" || exit; if [ -n "$$out" ]; then echo "gofmt -w would change:"; echo "$$out"; exit 1; fi
@@ -50,7 +50,7 @@ compare: build ## measure bhome beside Unix sockets, gRPC, NATS, ZeroMQ, iceoryx
 	integration/peers/install.sh
 	cd integration/peers && go run . --out ../../docs/benchmarks.md
 
-fuzz: ## run each fuzz test for FUZZTIME
+fuzz: ## run each fuzz test for FUZZTIME (2s), from the corpus in testdata/fuzz beside it on
 	@set -e; grep -roE --include='*_test.go' '^func Fuzz[[:alnum:]_]+' . | sort | while IFS=: read -r file f; do \
 		f="$${f#func }"; pkg="$${file%/*}"; echo "$$pkg $$f"; \
 		$(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) "$$pkg" </dev/null; \
