@@ -9,7 +9,7 @@ import (
 // audit looks at the sums over all nodes, and lists them.
 func (m *msgRecords) audit() *auditMsgsR {
 	r := &auditMsgsR{findings: findings{where: "MsgRecords"}}
-	bus, uids := uint64(0), map[uint32]uint64{}
+	bus, uids := uint64(0), map[uint32]segmentUse{}
 	for session, n := range m.nodes {
 		total := n.control + n.pages.segSize
 		a := auditNode{session: session, pid: n.pid.Id, name: n.name, number: n.number, control: n.control}
@@ -21,7 +21,8 @@ func (m *msgRecords) audit() *auditMsgsR {
 			a.segments = append(a.segments, segmentPlace{d.base, d.generation})
 		}
 		bus += total
-		uids[n.uid] += total
+		u := uids[n.uid]
+		uids[n.uid] = segmentUse{u.bytes + total, u.number + n.number}
 		r.nodes = append(r.nodes, a)
 	}
 	if m.bus != bus {
@@ -29,12 +30,12 @@ func (m *msgRecords) audit() *auditMsgsR {
 	}
 	for uid, has := range m.uids {
 		if has != uids[uid] {
-			r.add(faultAccounts, "uid %d is charged %d bytes of segments; its nodes have %d", uid, has, uids[uid])
+			r.add(faultAccounts, "uid %d is charged %d bytes in %d segments; its nodes have %d in %d", uid, has.bytes, has.number, uids[uid].bytes, uids[uid].number)
 		}
 	}
 	for uid, has := range uids {
 		if _, ok := m.uids[uid]; !ok {
-			r.add(faultAccounts, "uid %d is charged nothing; its nodes have %d bytes of segments", uid, has)
+			r.add(faultAccounts, "uid %d is charged nothing; its nodes have %d bytes of segments", uid, has.bytes)
 		}
 	}
 	return r

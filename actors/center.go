@@ -243,7 +243,7 @@ func (c *center) letIn(cred shmio.Cred) *bhomev1.ErrorMsg {
 	}
 	if n := c.perUID[uid]; n >= l.SessionsPerUID {
 		c.public.Counter(7).Add(1)
-		return tooMany("sessions_per_uid", fmt.Sprintf("uid %d", uid), n, l.SessionsPerUID)
+		return tooMany("sessions_per_uid", uidName(uid), n, l.SessionsPerUID)
 	}
 	if n := len(c.sessions) + c.knocking; n >= l.Sessions {
 		c.public.Counter(7).Add(1)

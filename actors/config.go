@@ -21,15 +21,20 @@ type Limits struct {
 	NodeBytes            uint64 // those of one node
 	MaxMessage           uint64 // payload of one message
 	DefaultQuota         uint64 // bytes a route may keep unreturned, where its subscriber doesn't say
+	RouteBytes           uint64 // the most that a route may keep unreturned, whatever is asked for
 	Reserve              uint64 // of a node's bytes, what routes' quotas leave free
 	Procs                int    // names ever registered, at most 65,536
 	NamesPerUID          int    // of them, those of one uid
 	Sessions             int    // living nodes
 	SessionsPerUID       int
 	SegmentsPerNode      int
+	SegmentsPerUID       int
 	RoutesPerNode        int
+	RoutesPerUID         int // of which its processes have an end; those of topics and of services apart
 	SubscriptionsPerNode int // services included
+	SubscriptionsPerUID  int
 	TopicsPerNode        int // published, and services asked
+	TopicsPerUID         int
 	Topics               int // names the center gives ids to
 }
 
@@ -71,9 +76,10 @@ func DefaultConfig() Config {
 	half := memoryLimit() / 2
 	return Config{
 		Bus: "default", SocketMode: 0o660,
-		Limits: Limits{BusBytes: half, UIDBytes: half, NodeBytes: half, MaxMessage: min(1<<30, half/4), DefaultQuota: 32 << 20,
-			Reserve: 1 << 20, Procs: 65536, NamesPerUID: 32768, Sessions: 8192, SessionsPerUID: 8192, SegmentsPerNode: 512,
-			RoutesPerNode: 16384, SubscriptionsPerNode: 16384, TopicsPerNode: 131072, Topics: 1 << 20},
+		Limits: Limits{BusBytes: half, UIDBytes: half, NodeBytes: half, MaxMessage: min(1<<30, half/4), DefaultQuota: 32 << 20, RouteBytes: half,
+			Reserve: 1 << 20, Procs: 65536, NamesPerUID: 32768, Sessions: 8192, SessionsPerUID: 8192, SegmentsPerNode: 512, SegmentsPerUID: 1 << 17,
+			RoutesPerNode: 16384, RoutesPerUID: 1 << 20, SubscriptionsPerNode: 16384, SubscriptionsPerUID: 1 << 20,
+			TopicsPerNode: 131072, TopicsPerUID: 1 << 20, Topics: 1 << 20},
 		OfflineAfter: 15 * time.Second, KillAfter: 60 * time.Second,
 	}
 }
@@ -106,9 +112,11 @@ func (c Config) Validate() error {
 		v, low, high uint64
 	}{
 		{"BusBytes", l.BusBytes, 1 << 20, 1 << 50}, {"UIDBytes", l.UIDBytes, 1 << 20, 1 << 50}, {"NodeBytes", l.NodeBytes, 1 << 20, 1 << 50},
-		{"MaxMessage", l.MaxMessage, 64, wire.MaxMessage}, {"DefaultQuota", l.DefaultQuota, 1, 1 << 50}, {"Reserve", l.Reserve, 0, l.NodeBytes},
+		{"MaxMessage", l.MaxMessage, 64, wire.MaxMessage}, {"DefaultQuota", l.DefaultQuota, 1, 1 << 50}, {"RouteBytes", l.RouteBytes, 1, 1 << 50}, {"Reserve", l.Reserve, 0, l.NodeBytes},
 		{"Procs", uint64(l.Procs), 1, 65536}, {"NamesPerUID", uint64(l.NamesPerUID), 1, 65536}, {"Sessions", uint64(l.Sessions), 1, 1 << 20},
 		{"SessionsPerUID", uint64(l.SessionsPerUID), 1, 1 << 20}, {"SegmentsPerNode", uint64(l.SegmentsPerNode), 2, 8192},
+		{"SegmentsPerUID", uint64(l.SegmentsPerUID), 2, 1 << 30},
+		{"RoutesPerUID", uint64(l.RoutesPerUID), 1, 1 << 30}, {"SubscriptionsPerUID", uint64(l.SubscriptionsPerUID), 1, 1 << 30}, {"TopicsPerUID", uint64(l.TopicsPerUID), 1, 1 << 30},
 		{"RoutesPerNode", uint64(l.RoutesPerNode), 1, 1 << 20}, {"SubscriptionsPerNode", uint64(l.SubscriptionsPerNode), 1, 1 << 20},
 		{"TopicsPerNode", uint64(l.TopicsPerNode), 1, 1 << 24}, {"Topics", uint64(l.Topics), 1, 1 << 31},
 	} {

@@ -188,6 +188,12 @@ func aRun(n *nodePages) (found *run) {
 	return found
 }
 
+// charge changes what a node's uid is charged.
+func charge(m *msgRecords, n *nodeRecord, bytes, segments int) {
+	u := m.uids[n.uid]
+	m.uids[n.uid] = segmentUse{u.bytes + uint64(bytes), u.number + segments}
+}
+
 func TestCheckFindsAccountsThatDontAddUp(t *testing.T) {
 	b := newSickBus(t)
 	var lost uint16
@@ -199,8 +205,9 @@ func TestCheckFindsAccountsThatDontAddUp(t *testing.T) {
 		plant, heal func(m *msgRecords, n *nodeRecord)
 	}{
 		{"the bus is charged", func(m *msgRecords, _ *nodeRecord) { m.bus += 4096 }, func(m *msgRecords, _ *nodeRecord) { m.bus -= 4096 }},
-		{"uid", func(m *msgRecords, n *nodeRecord) { m.uids[n.uid] -= 4096 }, func(m *msgRecords, n *nodeRecord) { m.uids[n.uid] += 4096 }},
-		{"uid 77 is charged", func(m *msgRecords, _ *nodeRecord) { m.uids[77] = 1 }, func(m *msgRecords, _ *nodeRecord) { delete(m.uids, 77) }},
+		{"uid", func(m *msgRecords, n *nodeRecord) { charge(m, n, -4096, 0) }, func(m *msgRecords, n *nodeRecord) { charge(m, n, 4096, 0) }},
+		{"uid", func(m *msgRecords, n *nodeRecord) { charge(m, n, 0, 1) }, func(m *msgRecords, n *nodeRecord) { charge(m, n, 0, -1) }},
+		{"uid 77 is charged", func(m *msgRecords, _ *nodeRecord) { m.uids[77] = segmentUse{bytes: 1} }, func(m *msgRecords, _ *nodeRecord) { delete(m.uids, 77) }},
 		{"are held; counted are", func(_ *msgRecords, n *nodeRecord) { n.pages.blocks++ }, func(_ *msgRecords, n *nodeRecord) { n.pages.blocks-- }},
 		{"are held; counted are", func(_ *msgRecords, n *nodeRecord) { n.pages.bytes-- }, func(_ *msgRecords, n *nodeRecord) { n.pages.bytes++ }},
 		{"is free twice", func(_ *msgRecords, n *nodeRecord) { sick.free = append(sick.free, sick.free[0]) },

@@ -331,7 +331,7 @@ func TestSweepIsBounded(t *testing.T) {
 	m := newMsgRecords(testConfig())
 	const nodes, each = 30, 1000
 	for i := range uint64(nodes) {
-		n := &nodeRecord{session: 1000 + 10*i, pages: newNodePages(), number: 1}
+		n := &nodeRecord{session: 1000 + 10*i, pages: newNodePages()}
 		n.pages.add(&dataSegment{base: 256, size: 1 << 20})
 		for k := range uint32(each) {
 			if _, ok := n.pages.alloc("", 0, k, 1); !ok {
@@ -339,8 +339,7 @@ func TestSweepIsBounded(t *testing.T) {
 			}
 		}
 		m.nodes[n.session] = n
-		m.bus += 1 << 20
-		m.uids[0] += 1 << 20
+		m.count(n, 1<<20)
 	}
 	asked := map[uint64]int{}
 	for range 4 {
@@ -408,5 +407,32 @@ func TestAllQueuesAreUsed(t *testing.T) {
 	}
 	if len(used) > 0 {
 		t.Errorf("queues that there aren't: %v", used)
+	}
+}
+
+// The segments of one uid are counted over all its nodes, the refusal names limit and uid, and what goes makes room.
+func TestSegmentsPerUID(t *testing.T) {
+	cfg := testConfig()
+	cfg.Limits.SegmentsPerUID = 3
+	m := newMsgRecords(cfg)
+	a, b := &nodeRecord{session: 10, uid: 7, pages: newNodePages()}, &nodeRecord{session: 20, uid: 7, pages: newNodePages()}
+	other := &nodeRecord{session: 30, uid: 8, pages: newNodePages()}
+	for _, n := range []*nodeRecord{a, a, b, other} {
+		if err := m.charge(n, 1<<20); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := m.charge(b, 1<<20); err.GetLimit() != "segments_per_uid" || err.GetWhose() != "uid 7" || err.GetInUse() != 3 || err.GetMax() != 3 {
+		t.Error(err)
+	}
+	m.uncharge(a, 1<<20)
+	if err := m.charge(b, 1<<20); err != nil {
+		t.Error(err)
+	}
+	m.unchargeAll(b, 2<<20, 2)
+	m.uncharge(a, 1<<20)
+	m.uncharge(other, 1<<20)
+	if len(m.uids) != 0 || m.bus != 0 {
+		t.Errorf("nothing is left, and %v and %d bytes are charged", m.uids, m.bus)
 	}
 }

@@ -22,13 +22,10 @@ func (m *msgRecords) addSegment(c actor.Context, a *segmentAdd) {
 	case a.kind == shmio.KindControl:
 		if err := m.charge(n, a.size); err != nil {
 			// It exists, and the node has mapped it: to refuse the record would only hide it.
-			n.number++
-			m.segments++
+			m.count(n, a.size)
 			if err.GetLimit() == limitMappings { // the one limit that we can't go beyond
 				c.Send(n.pid, &misuses{fmt.Errorf("limit %q of %s: %d of %d in use", err.GetLimit(), err.GetWhose(), err.GetInUse(), err.GetMax())})
 			}
-			m.bus += a.size
-			m.uids[n.uid] += a.size
 			if !n.warned {
 				n.warned = true
 				m.log.Warn("a node's control segments exceed a limit", "node", n.name, "limit", err.GetLimit(), "in_use", err.GetInUse(), "max", err.GetMax())
@@ -119,9 +116,7 @@ func (m *msgRecords) release(session uint64, reason string) {
 	for _, g := range n.growing {
 		total += g.size
 	}
-	m.segments -= n.number - 1
-	n.number = 1 // all at once
-	m.uncharge(n, total)
+	m.unchargeAll(n, total, n.number)
 	segs := n.pages.segs
 	// The last reference to a gigabyte takes long to let go of: not in the actor.
 	m.background.Go(func() {

@@ -30,14 +30,20 @@ type msgRecords struct {
 	cfg   Config
 	log   *slog.Logger
 	nodes map[uint64]*nodeRecord
-	uids  map[uint32]uint64 // segment bytes per uid
-	bus   uint64            // segment bytes
+	uids  map[uint32]segmentUse
+	bus   uint64 // segment bytes
 
 	segments, mostSegments int // of all nodes
 
 	background         *sync.WaitGroup // mappings being closed
 	lateFrees, refused uint64
 	sweepAt            uint64 // session where the sweep goes on
+}
+
+// segmentUse is what the nodes of a uid have in segments.
+type segmentUse struct {
+	bytes  uint64
+	number int
 }
 
 type nodeRecord struct {
@@ -68,7 +74,7 @@ func newMsgRecords(cfg Config) *msgRecords {
 	if cfg.hooks.mostSegments > 0 {
 		most = cfg.hooks.mostSegments
 	}
-	return &msgRecords{cfg: cfg, log: cfg.Logger, nodes: map[uint64]*nodeRecord{}, uids: map[uint32]uint64{}, mostSegments: most, background: new(sync.WaitGroup)}
+	return &msgRecords{cfg: cfg, log: cfg.Logger, nodes: map[uint64]*nodeRecord{}, uids: map[uint32]segmentUse{}, mostSegments: most, background: new(sync.WaitGroup)}
 }
 
 func monotonic() int64 { return int64(shmio.CoarseNow()) }
@@ -116,12 +122,15 @@ func (m *msgRecords) Receive(c actor.Context) {
 func (m *msgRecords) charge(n *nodeRecord, bytes uint64) *bhomev1.ErrorMsg {
 	l := m.cfg.Limits
 	node := n.pages.segSize + n.control
+	for _, g := range n.growing {
+		node += g.size
+	}
 	for _, c := range []struct {
 		limit, whose string
 		used, max    uint64
 	}{
 		{"node", n.name, node, l.NodeBytes},
-		{"uid", "uid " + strconv.Itoa(int(n.uid)), m.uids[n.uid], l.UIDBytes},
+		{"uid", uidName(n.uid), m.uids[n.uid].bytes, l.UIDBytes},
 		{"bus", m.cfg.Bus, m.bus, l.BusBytes},
 	} {
 		if c.used+bytes > c.max {
@@ -139,10 +148,11 @@ func (m *msgRecords) charge(n *nodeRecord, bytes uint64) *bhomev1.ErrorMsg {
 		m.refused++
 		return &bhomev1.ErrorMsg{Code: bhomev1.ErrorCode_ERROR_CODE_NO_MEMORY, Limit: "segments_per_node", Whose: n.name, InUse: uint64(n.number), Max: uint64(l.SegmentsPerNode)}
 	}
-	m.uids[n.uid] += bytes
-	m.bus += bytes
-	n.number++
-	m.segments++
+	if u := m.uids[n.uid]; u.number >= l.SegmentsPerUID {
+		m.refused++
+		return &bhomev1.ErrorMsg{Code: bhomev1.ErrorCode_ERROR_CODE_NO_MEMORY, Limit: "segments_per_uid", Whose: uidName(n.uid), InUse: uint64(u.number), Max: uint64(l.SegmentsPerUID)}
+	}
+	m.count(n, bytes)
 	return nil
 }
 
@@ -162,13 +172,28 @@ func segmentsMost() int {
 	return max(1, (most-own)/each)
 }
 
-func (m *msgRecords) uncharge(n *nodeRecord, bytes uint64) {
+// count counts a segment, whatever the limits say.
+func (m *msgRecords) count(n *nodeRecord, bytes uint64) {
+	u := m.uids[n.uid]
+	m.uids[n.uid] = segmentUse{u.bytes + bytes, u.number + 1}
+	m.bus += bytes
+	n.number++
+	m.segments++
+}
+
+func (m *msgRecords) uncharge(n *nodeRecord, bytes uint64) { m.unchargeAll(n, bytes, 1) }
+
+// unchargeAll is uncharge for several segments.
+func (m *msgRecords) unchargeAll(n *nodeRecord, bytes uint64, segments int) {
 	m.bus -= bytes
-	n.number--
-	m.segments--
-	if m.uids[n.uid] -= bytes; m.uids[n.uid] == 0 {
+	n.number -= segments
+	m.segments -= segments
+	u := m.uids[n.uid]
+	if u = (segmentUse{u.bytes - bytes, u.number - segments}); u == (segmentUse{}) {
 		delete(m.uids, n.uid)
+		return
 	}
+	m.uids[n.uid] = u
 }
 
 func (m *msgRecords) attach(a *nodeAttach) (base, generation uint32, err *bhomev1.ErrorMsg) {

@@ -32,6 +32,7 @@ type pubSub struct {
 	bySub    map[uint64]int           // subscriptions of a session
 	gauges   gauges
 	refusals refusals
+	uids     uidUses
 }
 
 type subKey struct{ session, number uint64 }
@@ -76,7 +77,7 @@ type psRoute struct {
 // halfReport is one end of a route that outlived the center; the other end's report makes it whole.
 func newPubSub(cfg Config) *pubSub {
 	p := &pubSub{cfg: cfg, log: cfg.Logger, router: newRouter(0), subs: map[subKey]*subscription{},
-		pubs: map[uint64]*publisher{}, byTopic: map[string]map[uint64]struct{}{}, routes: map[uint64]*psRoute{}, reports: newReports(), bySub: map[uint64]int{}, adopted: map[subKey]*subscription{}, resuming: resumptions{}, refusals: newRefusals(cfg.Logger)}
+		pubs: map[uint64]*publisher{}, byTopic: map[string]map[uint64]struct{}{}, routes: map[uint64]*psRoute{}, reports: newReports(), bySub: map[uint64]int{}, adopted: map[subKey]*subscription{}, resuming: resumptions{}, refusals: newRefusals(cfg.Logger), uids: uidUses{}}
 	p.ids = newTopicIDs(0, cfg.Limits.Topics, func(topic string) bool { return len(p.byTopic[topic]) > 0 })
 	return p
 }
@@ -135,7 +136,7 @@ func (p *pubSub) subscribe(c actor.Context, f *busFrame, m *bhomev1.Subscribe) {
 	}
 	s := &subscription{key: key, party: partyOf(f), msg: m, routes: map[fromKey]*psRoute{}}
 	if m.Quota == 0 {
-		m.Quota = min(p.cfg.Limits.DefaultQuota, p.most())
+		m.Quota = min(p.cfg.Limits.DefaultQuota, p.most(), p.cfg.Limits.RouteBytes)
 	}
 	matches := map[fromKey][]string{} // publisher → topics
 	fresh := map[uint64]int{}         // publisher → routes to come
@@ -157,11 +158,9 @@ func (p *pubSub) subscribe(c actor.Context, f *busFrame, m *bhomev1.Subscribe) {
 			matches[from] = append(matches[from], topic)
 		}
 	})
-	for session, routes := range fresh {
-		if err := p.room(p.pubs[session], s, routes); err != nil {
-			commonReply(c, f.to, err)
-			return
-		}
+	if err := p.roomForAll(s, fresh); err != nil {
+		commonReply(c, f.to, err)
+		return
 	}
 	if a := p.adopted[key]; a != nil { // its routes outlived a center
 		delete(p.adopted, key)
@@ -170,6 +169,7 @@ func (p *pubSub) subscribe(c actor.Context, f *busFrame, m *bhomev1.Subscribe) {
 	}
 	p.subs[key] = s
 	p.bySub[key.session]++
+	p.uids.add(s.party.id.UID, uidUse{subscriptions: 1})
 	p.patterns.add(m.GetPattern(), key)
 	id, op := p.router.begin(func(c actor.Context) { commonReply(c, f.to, nil) })
 	if p.resuming[key.session] == nil { // else they would wait for each other
@@ -192,8 +192,8 @@ func (p *pubSub) checkSubscribe(f *busFrame, m *bhomev1.Subscribe) *bhomev1.Erro
 	if m.GetDepth() < 1 || m.GetDepth() > 65536 || m.GetHold() < 1 || m.GetHold() > 65536 || m.GetOnFull() > bhomev1.Policy_POLICY_BLOCK || m.GetOnFull() < 0 || m.GetExpiryNs() < 0 {
 		return errorMsg(bhomev1.ErrorCode_ERROR_CODE_INVALID_INPUT, "depth %d and hold %d must be 1 to 65536, policy %d 0 to 2, expiry %d ns not negative", m.GetDepth(), m.GetHold(), m.GetOnFull(), m.GetExpiryNs())
 	}
-	if m.GetQuota() > p.most() {
-		return &bhomev1.ErrorMsg{Code: bhomev1.ErrorCode_ERROR_CODE_NO_MEMORY, Limit: "route", Whose: f.id.Name, InUse: m.GetQuota(), Max: p.most(),
+	if most := min(p.most(), p.cfg.Limits.RouteBytes); m.GetQuota() > most {
+		return &bhomev1.ErrorMsg{Code: bhomev1.ErrorCode_ERROR_CODE_NO_MEMORY, Limit: "route", Whose: f.id.Name, InUse: m.GetQuota(), Max: most,
 			Message: "no publisher may use so much; ask for a smaller Quota"}
 	}
 	if p.subs[subKey{f.id.Session, m.GetSubscription()}] != nil {
@@ -202,7 +202,7 @@ func (p *pubSub) checkSubscribe(f *busFrame, m *bhomev1.Subscribe) *bhomev1.Erro
 	if n := p.bySub[f.id.Session]; n >= p.cfg.Limits.SubscriptionsPerNode {
 		return tooMany("subscriptions_per_node", f.id.Name, n, p.cfg.Limits.SubscriptionsPerNode)
 	}
-	return nil
+	return p.uids.over(&p.cfg.Limits, f.id.UID, uidUse{subscriptions: 1})
 }
 
 // most is what the routes of one publisher may cost it.
@@ -212,6 +212,23 @@ func (p *pubSub) most() uint64 { return p.cfg.Limits.NodeBytes - p.cfg.Limits.Re
 func halfSize(s *subscription) uint64 {
 	m := s.msg
 	return shmio.RouteSpec{Slots: slotsFor(m.GetDepth()), Depth: m.GetDepth(), Out: m.GetDepth() + m.GetHold()}.WriterSize()
+}
+
+// roomForAll says why a subscription can't have its routes, if so: so many from each publisher, by session.
+func (p *pubSub) roomForAll(s *subscription, fresh map[uint64]int) *bhomev1.ErrorMsg {
+	byUID := uidUses{}
+	for session, more := range fresh {
+		if err := p.room(p.pubs[session], s, more); err != nil {
+			return err
+		}
+		byUID.route(p.pubs[session].party.id.UID, s.party.id.UID, more)
+	}
+	for uid, more := range byUID {
+		if err := p.uids.over(&p.cfg.Limits, uid, *more); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // room says why a publisher can't have so many more routes to a subscription, if so.
@@ -233,6 +250,13 @@ func (p *pubSub) room(pub *publisher, s *subscription, more int) *bhomev1.ErrorM
 func (p *pubSub) share(pub *publisher, s *subscription, group string) (quota uint64, ok bool) {
 	if pub.routes[toKey{s.key, group}] != nil {
 		return 0, true
+	}
+	for _, uid := range []uint32{pub.party.id.UID, s.party.id.UID} {
+		if err := p.uids.over(&p.cfg.Limits, uid, uidUse{routes: 1}); err != nil {
+			p.log.Warn("a subscriber gets nothing of a publisher: too many routes of a uid", "publisher", pub.party.id.Name, "subscriber", s.party.id.Name,
+				"pattern", s.msg.GetPattern(), "limit", err.GetLimit(), "whose", err.GetWhose(), "in_use", err.GetInUse(), "max", err.GetMax())
+			return 0, false
+		}
 	}
 	left := p.most() - min(p.most(), pub.cost)
 	half := halfSize(s)
@@ -288,6 +312,7 @@ func (p *pubSub) record(r *psRoute) {
 	r.sub.routes[fromKey{r.pub.party.id.Session, r.group}] = r
 	r.pub.cost += r.cost
 	p.gauges.route(1)
+	p.uids.route(r.pub.party.id.UID, r.sub.party.id.UID, 1)
 }
 
 func (p *pubSub) openMsg(r *psRoute, topics []*bhomev1.TopicID) *bhomev1.RouteOpen {
@@ -322,6 +347,13 @@ func (p *pubSub) advertise(c actor.Context, f *busFrame, m *bhomev1.Advertise) {
 		refuse(tooMany("topics_per_node", f.id.Name, n, p.cfg.Limits.TopicsPerNode))
 		return
 	}
+	fresh := pub.topics[topic] == nil
+	if fresh {
+		if err := p.uids.over(&p.cfg.Limits, f.id.UID, uidUse{topics: 1}); err != nil {
+			refuse(err)
+			return
+		}
+	}
 	topicID := p.ids.of(topic)
 	if topicID == 0 {
 		refuse(tooMany("topics", "bus", len(p.ids.ids), p.cfg.Limits.Topics))
@@ -343,6 +375,9 @@ func (p *pubSub) advertise(c actor.Context, f *busFrame, m *bhomev1.Advertise) {
 	})
 	p.pubs[f.id.Session] = pub
 	pub.topics[topic] = m
+	if fresh {
+		p.uids.add(f.id.UID, uidUse{topics: 1})
+	}
 	if p.byTopic[topic] == nil {
 		p.gauges.add(gaugeTopics, 1)
 		p.byTopic[topic] = map[uint64]struct{}{}
@@ -385,6 +420,7 @@ func (p *pubSub) unadvertise(c actor.Context, session uint64, topic string) {
 
 func (p *pubSub) forgetTopic(pub *publisher, topic string) {
 	delete(pub.topics, topic)
+	p.uids.add(pub.party.id.UID, uidUse{topics: -1})
 	delete(p.byTopic[topic], pub.party.id.Session)
 	if len(p.byTopic[topic]) == 0 {
 		delete(p.byTopic, topic)
@@ -404,6 +440,7 @@ func (p *pubSub) unsubscribe(c actor.Context, key subKey, alive bool, reason str
 	if p.bySub[key.session]--; p.bySub[key.session] == 0 {
 		delete(p.bySub, key.session)
 	}
+	p.uids.add(s.party.id.UID, uidUse{subscriptions: -1})
 	p.patterns.remove(s.msg.GetPattern(), key)
 	for _, r := range s.routes {
 		p.close(c, r, reason, alive, true)
@@ -417,6 +454,7 @@ func (p *pubSub) close(c actor.Context, r *psRoute, reason string, subAlive, pub
 	delete(r.sub.routes, fromKey{r.pub.party.id.Session, r.group})
 	r.pub.cost -= r.cost
 	p.gauges.route(-1)
+	p.uids.route(r.pub.party.id.UID, r.sub.party.id.UID, -1)
 	c.Send(r.pub.party.pid, &closeRoute{route: r.id, reason: reason, alive: subAlive})
 	c.Send(r.sub.party.pid, &closeRoute{route: r.id, reason: reason, alive: pubAlive})
 }

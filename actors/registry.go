@@ -39,6 +39,7 @@ type registry struct {
 	serving   map[uint64]int // services of a session
 	gauges    gauges
 	refusals  refusals
+	uids      uidUses
 }
 
 // pairKey names the reply route from a provider's process to a client's, for replies of an access group.
@@ -83,7 +84,7 @@ type svcRoute struct {
 func newRegistry(cfg Config) *registry {
 	g := &registry{cfg: cfg, log: cfg.Logger, router: newRouter(1), serving: map[uint64]int{}, providers: map[subKey]*provider{},
 		services: map[string]*service{}, clients: map[uint64]map[string]*serviceClient{}, offline: map[uint64]bool{}, routes: map[uint64]*svcRoute{},
-		refusals: newRefusals(cfg.Logger), replies: map[pairKey]*svcRoute{}, perNode: map[uint64]int{}, reports: newReports(), returns: newReturns(), kept: keeps{}}
+		refusals: newRefusals(cfg.Logger), uids: uidUses{}, replies: map[pairKey]*svcRoute{}, perNode: map[uint64]int{}, reports: newReports(), returns: newReturns(), kept: keeps{}}
 	g.ids = newTopicIDs(firstService, cfg.Limits.Topics, func(topic string) bool { return g.services[topic] != nil })
 	return g
 }
@@ -170,6 +171,8 @@ func (g *registry) register(c actor.Context, f *busFrame, m *bhomev1.RegisterRPC
 		bad = errorMsg(bhomev1.ErrorCode_ERROR_CODE_INVALID_INPUT, "service %d exists already", m.GetService())
 	} else if n := g.serving[f.id.Session]; n >= g.cfg.Limits.SubscriptionsPerNode {
 		bad = tooMany("subscriptions_per_node", f.id.Name, n, g.cfg.Limits.SubscriptionsPerNode)
+	} else if err := g.uids.over(&g.cfg.Limits, f.id.UID, uidUse{subscriptions: 1}); err != nil {
+		bad = err
 	} else if s := g.services[m.GetTopic()]; s != nil && len(s.providers) >= maxProviders {
 		bad = tooMany("providers_per_service", m.GetTopic(), len(s.providers), maxProviders)
 	} else if g.ids.of(m.GetTopic()) == 0 {
@@ -182,6 +185,7 @@ func (g *registry) register(c actor.Context, f *busFrame, m *bhomev1.RegisterRPC
 	p := &provider{key: key, party: partyOf(f), msg: m, routes: map[uint64]*svcRoute{}}
 	g.providers[key] = p
 	g.serving[key.session]++
+	g.uids.add(p.party.id.UID, uidUse{subscriptions: 1})
 	s := g.service(m.GetTopic())
 	s.providers[key] = p
 	for _, r := range g.kept[key] {
@@ -214,6 +218,10 @@ func (g *registry) connect(c actor.Context, f *busFrame, m *bhomev1.ConnectServi
 		refuse(tooMany("topics", "bus", len(g.ids.ids), g.cfg.Limits.Topics))
 		return
 	}
+	if most := g.cfg.Limits.RouteBytes; m.GetQuota() > most {
+		refuse(&bhomev1.ErrorMsg{Code: bhomev1.ErrorCode_ERROR_CODE_NO_MEMORY, Limit: "route", Whose: f.id.Name, InUse: m.GetQuota(), Max: most})
+		return
+	}
 	mine := g.clients[f.id.Session]
 	if mine == nil {
 		mine = map[string]*serviceClient{}
@@ -222,6 +230,13 @@ func (g *registry) connect(c actor.Context, f *busFrame, m *bhomev1.ConnectServi
 	if n := len(mine); n >= g.cfg.Limits.TopicsPerNode && mine[m.GetTopic()] == nil {
 		refuse(tooMany("topics_per_node", f.id.Name, n, g.cfg.Limits.TopicsPerNode))
 		return
+	}
+	if mine[m.GetTopic()] == nil {
+		if err := g.uids.over(&g.cfg.Limits, f.id.UID, uidUse{topics: 1}); err != nil {
+			refuse(err)
+			return
+		}
+		g.uids.add(f.id.UID, uidUse{topics: 1})
 	}
 	s := g.service(m.GetTopic())
 	cl := &serviceClient{party: partyOf(f), topic: m.GetTopic(), quota: m.GetQuota()}
@@ -249,9 +264,17 @@ func (g *registry) pair(c actor.Context, cl *serviceClient, p *provider, id uint
 		g.log.Warn("a client gets no route to a provider: too many routes", "client", cl.party.id.Name, "provider", p.party.id.Name, "topic", cl.topic, "limit", g.cfg.Limits.RoutesPerNode)
 		return
 	}
+	for _, uid := range []uint32{cl.party.id.UID, p.party.id.UID} {
+		if err := g.uids.over(&g.cfg.Limits, uid, uidUse{routes: 2}); err != nil { // for requests and for replies
+			g.log.Warn("a client gets no route to a provider: too many routes of a uid", "client", cl.party.id.Name, "provider", p.party.id.Name, "topic", cl.topic,
+				"limit", err.GetLimit(), "whose", err.GetWhose(), "in_use", err.GetInUse(), "max", err.GetMax())
+			return
+		}
+	}
+	replyQuota := min(g.cfg.Limits.DefaultQuota, g.cfg.Limits.RouteBytes)
 	quota := cl.quota
 	if quota == 0 {
-		quota = g.cfg.Limits.DefaultQuota
+		quota = replyQuota
 	}
 	key := pairKey{ps, cs, g.cfg.Access.group(actRequest, cl.topic)}
 	group := g.cfg.Access.group(actServe, cl.topic)
@@ -261,7 +284,7 @@ func (g *registry) pair(c actor.Context, cl *serviceClient, p *provider, id uint
 		g.record(rep)
 		g.replies[key] = rep
 		g.router.open(c, &bhomev1.RouteOpen{Route: rep.id, Kind: rep.kind, Slots: slotsFor(replyDepth), Depth: replyDepth, Out: replyDepth + replyHold,
-			Policy: bhomev1.Policy_POLICY_BLOCK, Quota: g.cfg.Limits.DefaultQuota, Access: key.group}, p.party, cl.party, 0, nil)
+			Policy: bhomev1.Policy_POLICY_BLOCK, Quota: replyQuota, Access: key.group}, p.party, cl.party, 0, nil)
 	}
 	req := &svcRoute{id: g.router.routeID(), kind: bhomev1.RouteKind_ROUTE_KIND_REQUEST, w: cl.party, r: p.party, prov: p, topic: cl.topic, pair: key, group: group}
 	g.record(req)
@@ -275,6 +298,7 @@ func (g *registry) pair(c actor.Context, cl *serviceClient, p *provider, id uint
 func (g *registry) record(r *svcRoute) {
 	g.routes[r.id] = r
 	g.gauges.route(1)
+	g.uids.route(r.w.id.UID, r.r.id.UID, 1)
 	g.perNode[r.w.id.Session]++
 	g.perNode[r.r.id.Session]++
 }
@@ -287,6 +311,7 @@ func (g *registry) close(c actor.Context, r *svcRoute, reason string, readerAliv
 	}
 	delete(g.routes, r.id)
 	g.gauges.route(-1)
+	g.uids.route(r.w.id.UID, r.r.id.UID, -1)
 	for _, s := range []uint64{r.w.id.Session, r.r.id.Session} {
 		if g.perNode[s]--; g.perNode[s] <= 0 {
 			delete(g.perNode, s)
@@ -314,6 +339,7 @@ func (g *registry) unregister(c actor.Context, key subKey, alive bool, reason st
 	if g.serving[key.session]--; g.serving[key.session] == 0 {
 		delete(g.serving, key.session)
 	}
+	g.uids.add(p.party.id.UID, uidUse{subscriptions: -1})
 	s := g.services[p.msg.GetTopic()]
 	delete(s.providers, key)
 	g.dropService(s)
@@ -326,6 +352,7 @@ func (g *registry) disconnect(c actor.Context, session uint64, topic string, ali
 	if g.clients[session][topic] == nil {
 		return
 	}
+	g.uids.add(g.clients[session][topic].party.id.UID, uidUse{topics: -1})
 	delete(g.clients[session], topic)
 	if len(g.clients[session]) == 0 {
 		delete(g.clients, session)

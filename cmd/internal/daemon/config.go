@@ -41,6 +41,7 @@ type Limits struct {
 	Node         units.Bytes `toml:"node"`          // of one node; 0: as bus
 	MaxMessage   units.Bytes `toml:"max_message"`   // one message's payload
 	DefaultQuota units.Bytes `toml:"default_quota"` // of unreturned blocks per route, where a subscriber names none
+	Route        units.Bytes `toml:"route"`         // the most of them, whatever a subscriber names; 0: as node
 	Reserve      units.Bytes `toml:"reserve"`       // what a sender's quotas must leave of its limit
 
 	Procs                int `toml:"procs"`                  // distinct names in the proc table, at most 65536
@@ -48,6 +49,10 @@ type Limits struct {
 	Sessions             int `toml:"sessions"`               // living processes
 	SessionsPerUID       int `toml:"sessions_per_uid"`       // of them, those of one user
 	SegmentsPerNode      int `toml:"segments_per_node"`      // shared memory segments of one process
+	SegmentsPerUID       int `toml:"segments_per_uid"`       // of the processes of one user
+	RoutesPerUID         int `toml:"routes_per_uid"`         // queues from and to the processes of one user
+	SubscriptionsPerUID  int `toml:"subscriptions_per_uid"`  // of the processes of one user, services included
+	TopicsPerUID         int `toml:"topics_per_uid"`         // published by the processes of one user, and services asked
 	RoutesPerNode        int `toml:"routes_per_node"`        // queues from and to one process
 	SubscriptionsPerNode int `toml:"subscriptions_per_node"` // of one process, services included
 	TopicsPerNode        int `toml:"topics_per_node"`        // published by one process, and services asked by it
@@ -157,6 +162,10 @@ func (l Limits) validate() (errs []error) {
 	count("sessions", l.Sessions, 1<<20)
 	count("sessions_per_uid", l.SessionsPerUID, 1<<20)
 	count("segments_per_node", l.SegmentsPerNode, 8192)
+	count("segments_per_uid", l.SegmentsPerUID, 1<<30)
+	count("routes_per_uid", l.RoutesPerUID, 1<<30)
+	count("subscriptions_per_uid", l.SubscriptionsPerUID, 1<<30)
+	count("topics_per_uid", l.TopicsPerUID, 1<<30)
 	count("routes_per_node", l.RoutesPerNode, 1<<20)
 	count("subscriptions_per_node", l.SubscriptionsPerNode, 1<<20)
 	count("topics_per_node", l.TopicsPerNode, 1<<24)
@@ -177,6 +186,7 @@ func (l Limits) validate() (errs []error) {
 	most("node", l.Node, "bus", l.Bus)
 	most("max_message", l.MaxMessage, "node", l.Node)
 	most("reserve", l.Reserve, "node", l.Node)
+	most("route", l.Route, "node", l.Node)
 	if l.MaxMessage > math.MaxUint32 {
 		errs = append(errs, fmt.Errorf("limits.max_message: %v, messages are under 4 GiB", l.MaxMessage))
 	}

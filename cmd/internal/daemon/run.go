@@ -126,6 +126,12 @@ func (c Config) center(log *slog.Logger) (a actors.Config, err error) {
 	set(&a.Limits.DefaultQuota, uint64(c.Limits.DefaultQuota))
 	a.Limits.Reserve = min(a.Limits.Reserve, a.Limits.NodeBytes/4)
 	set(&a.Limits.Reserve, uint64(c.Limits.Reserve))
+	a.Limits.RouteBytes = a.Limits.NodeBytes
+	set(&a.Limits.RouteBytes, uint64(c.Limits.Route))
+	set(&a.Limits.SegmentsPerUID, c.Limits.SegmentsPerUID)
+	set(&a.Limits.RoutesPerUID, c.Limits.RoutesPerUID)
+	set(&a.Limits.SubscriptionsPerUID, c.Limits.SubscriptionsPerUID)
+	set(&a.Limits.TopicsPerUID, c.Limits.TopicsPerUID)
 	set(&a.Limits.Procs, c.Limits.Procs)
 	set(&a.Limits.NamesPerUID, c.Limits.NamesPerUID)
 	set(&a.Limits.Sessions, c.Limits.Sessions)
