@@ -8,9 +8,7 @@ import "context"
 // disallow has the topic's sends fail.
 func (tp *topicPub) disallow(why error) {
 	tp.n.log.Error("publishing is not allowed any more", "topic", tp.topic, "error", why)
-	adv := *tp.adv.Load()
-	adv.refused = why
-	tp.adv.Store(&adv)
+	tp.disallowed.Store(&why)
 }
 
 // disallow ends the subscription; what was received stays the caller's.

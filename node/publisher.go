@@ -33,11 +33,12 @@ type topicPub struct {
 	routes atomic.Pointer[[]*outRoute] // copied on write under n.mu; pairs with send's load
 	adv    atomic.Pointer[advertised]  // replaced whole; pairs with the loads of who sends
 
-	mu      sync.Mutex // sends, in order
-	closed  bool       // the node is
-	seq     uint64
-	history []*block
-	chunk   *[batchChunk]message // what is being sent of a batch; made at the first
+	mu         sync.Mutex            // sends, in order
+	closed     bool                  // the node is
+	disallowed atomic.Pointer[error] // by a center that came later; pairs with who sends
+	seq        uint64
+	history    []*block
+	chunk      *[batchChunk]message // what is being sent of a batch; made at the first
 
 	users     int         // Publishers; under n.mu
 	told      told        // under n.mu
@@ -49,9 +50,8 @@ type topicPub struct {
 // advertised is what the center was told last, and the id that it has given the topic.
 type advertised struct {
 	*bhomev1.Advertise
-	id      uint32
-	group   *blockGroup
-	refused error // by a center that came later: its rules are others
+	id    uint32
+	group *blockGroup
 }
 
 // group is where the topic's blocks are from.
@@ -105,6 +105,7 @@ func (tp *topicPub) advertise(ctx context.Context, lk *link, adv *bhomev1.Advert
 	// Not under mu: a publisher may be waiting for room, and must not keep its node from the center.
 	tp.adv.Store(&advertised{Advertise: adv, id: r.GetTopicId(), group: tp.n.mag.group(r.GetAccess())})
 	tp.keeps.Store(adv.GetKeep() > 0)
+	tp.disallowed.Store(nil)
 	return nil
 }
 
@@ -308,9 +309,9 @@ func (p *Publisher) begin(ctx context.Context) ([]*outRoute, error) {
 		tp.unlock()
 		return nil, fmt.Errorf("send on %q: %w", tp.topic, n.whyClosed())
 	}
-	if refused := tp.adv.Load().refused; refused != nil {
+	if why := tp.disallowed.Load(); why != nil {
 		tp.unlock()
-		return nil, fmt.Errorf("send on %q: %w", tp.topic, refused)
+		return nil, fmt.Errorf("send on %q: %w", tp.topic, *why)
 	}
 	// What the center told before now is adopted before this message goes: whoever's Subscribe has returned gets it.
 	if lk := n.link.Load(); lk != nil && !lk.current() {
