@@ -53,8 +53,9 @@ type admitted struct {
 	pid    *actor.PID
 	id     Identity
 	online bool
-	busy   bool // it has something to look after every second
-	adrift bool // its process lives, its socket is gone
+	busy   bool                 // it has something to look after every second
+	adrift bool                 // its process lives, its socket is gone
+	asks   map[string]*peerOver // who want to know when it is gone
 }
 
 // sessionIDs hands out base ids, multiples of 10: a draw and a count, so that they are unique across restarts
@@ -143,6 +144,8 @@ func (c *center) Receive(ctx actor.Context) {
 		c.offline(ctx, m.id, "it has left")
 	case *sessionGone:
 		c.gone(ctx, m)
+	case *peerOver:
+		c.peerOver(ctx, m)
 	case *sessionAdrift:
 		if a := c.sessions[m.session]; a != nil && !a.adrift {
 			a.adrift = true
@@ -274,6 +277,7 @@ func (c *center) admit(ctx actor.Context, a *admission) {
 			ctx.Send(old.pid, &endSession{"its process has attached again"})
 			c.forget(old)
 			c.release(ctx, &sessionGone{id: old.id, reason: "attached again", alive: true})
+			c.tellOver(ctx, old)
 		}
 		if c.sessions[r] == nil && wire.Session(r).Validate() == nil && r%wire.AddressesPerSession == 0 {
 			id.Session = r
@@ -352,6 +356,29 @@ func (c *center) gone(ctx actor.Context, m *sessionGone) {
 	c.offline(ctx, m.id, m.reason)
 	c.forget(a)
 	c.release(ctx, &sessionGone{id: m.id, reason: m.reason})
+	c.tellOver(ctx, a)
+}
+
+// peerOver lets a session know when another is gone.
+func (c *center) peerOver(ctx actor.Context, m *peerOver) {
+	m.via = c.roles.registry
+	a := c.sessions[m.session]
+	if a == nil {
+		ctx.Send(c.roles.pubsub, m)
+		return
+	}
+	if a.asks == nil {
+		a.asks = map[string]*peerOver{}
+	}
+	a.asks[m.asks.Id] = m
+}
+
+// tellOver answers those that wait for a session's end, after all roles have been told of it.
+func (c *center) tellOver(ctx actor.Context, a *admitted) {
+	for _, m := range a.asks {
+		ctx.Send(c.roles.pubsub, m)
+	}
+	a.asks = nil
 }
 
 // forget drops a session from the center's own records.

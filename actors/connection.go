@@ -248,6 +248,8 @@ func (k *connection) parse(b []byte, fds []*shmio.FD) (f *socketFrame, ack uint6
 		f.body = &bhomev1.SegmentDrop{}
 	case bhomev1.MsgType_MSG_TYPE_SEGMENT_UNMAPPED:
 		f.body = &bhomev1.SegmentUnmapped{}
+	case bhomev1.MsgType_MSG_TYPE_PEER_GONE:
+		f.body = &bhomev1.PeerGone{}
 	case bhomev1.MsgType_MSG_TYPE_REPORT:
 		f.body = &bhomev1.Report{}
 	case bhomev1.MsgType_MSG_TYPE_BYE:

@@ -32,6 +32,14 @@ type frameOut struct {
 	body any // a proto.Message or a rawBody
 }
 
+// peerOver goes from a session whose node asks for it to the center, and once the session that it is about is gone from there
+// through PubSub and Registry back: what they and that session have said of it has gone before.
+type peerOver struct {
+	session uint64
+	asks    *actor.PID
+	via     *actor.PID // Registry; PubSub is first
+}
+
 // sessionGone says that a session is over: nothing of it comes any more.
 type sessionGone struct {
 	from   *actor.PID // the session that says so; nil: the center

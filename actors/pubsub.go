@@ -119,6 +119,8 @@ func (p *pubSub) Receive(c actor.Context) {
 		}
 	case *sessionGone:
 		p.gone(c, m.id.Session, m.alive)
+	case *peerOver:
+		c.Send(m.via, m)
 	case *topicRows:
 		c.Respond(p.rows())
 	case *auditRole:

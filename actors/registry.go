@@ -131,6 +131,8 @@ func (g *registry) Receive(c actor.Context) {
 	case *sessionGone:
 		g.gone(c, m.id.Session, m.alive)
 		g.returns.end(c, &g.router, m.id.Session, monotonic())
+	case *peerOver:
+		c.Send(m.asks, m)
 	case *topicRows:
 		c.Respond(g.rows())
 	case *auditRole:

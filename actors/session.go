@@ -96,8 +96,9 @@ type session struct {
 	data    map[segmentPlace]*nodeSegment
 	wanted  map[segmentPlace]*wantSegment // data segments that the node was asked for
 	routes  map[routeEnd]*sessionRoute
-	early   map[routeEnd]earlyHalf // halves of routes that we haven't been told of yet
-	given   map[uint64]*givenTo    // by peer session: what our node has got of it
+	ending  map[routeEnd]*sessionRoute // routes that are over of which an end lacks the other's half
+	early   map[routeEnd]earlyHalf     // halves of routes that we haven't been told of yet
+	given   map[uint64]*givenTo        // by peer session: what our node has got of it
 
 	dropped []*nodeSegment // data segments that the node let go, for dropGrace
 	heard   int64          // when the node last said something, ns
@@ -142,6 +143,8 @@ type sessionRoute struct {
 	peer     *actor.PID
 	half     *bhomev1.Half // nil until told
 	told     bool          // the peer knows half, or did
+	passed   bool          // the node has been told of the peer's half
+	refused  bool          // the node has closed it without having told its half
 	joined   bool          // it outlived another center, and this end has the peer's half
 	closing  bool          // the node has closed it: its second word on that is not passed on
 	sentBase uint64        // at the last sample
@@ -253,7 +256,7 @@ func (s *session) start(c actor.Context) {
 	s.conn = s.adm.conn
 	s.control, s.data, s.wanted = map[uint32]*nodeSegment{}, map[segmentPlace]*nodeSegment{}, map[segmentPlace]*wantSegment{}
 	s.routes, s.given, s.faultLog = map[routeEnd]*sessionRoute{}, map[uint64]*givenTo{}, map[string]bool{}
-	s.early = map[routeEnd]earlyHalf{}
+	s.early, s.ending = map[routeEnd]earlyHalf{}, map[routeEnd]*sessionRoute{}
 	s.space, s.inbox, s.bell = shmio.NewSpace(), shmio.NewInbox(s.cfg.Wait), &bellTarget{}
 	var err error
 	if s.link, err = shmio.CreateSegment("bhome-link", shmio.SegmentSpec{Kind: shmio.KindLink, Size: linkSize, Session: s.id.Session}); err == nil {

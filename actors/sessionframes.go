@@ -297,6 +297,8 @@ func (s *session) onSocketFrame(c actor.Context, f *socketFrame) {
 		s.onSegmentAdd(c, m, f)
 	case *bhomev1.SegmentDrop:
 		s.onSegmentDrop(c, m)
+	case *bhomev1.PeerGone:
+		c.Send(s.roles.center, &peerOver{session: m.GetSession(), asks: c.Self()})
 	case *bhomev1.SegmentUnmapped: // of a peer's: what it was charged for ended with the drop
 	case *bhomev1.Report:
 		s.onReport(c, m)

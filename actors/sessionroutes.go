@@ -30,10 +30,12 @@ func (s *session) onRouteMessage(c actor.Context, msg any) {
 		s.tellBusy(c)
 	case *peerSegments:
 		s.peerSegments(m)
+	case *peerOver:
+		s.peerOver(c, m.session)
 	case *adoptRoute:
 		s.adoptRoute(c, m)
 	case *retell:
-		if r := s.routes[routeEnd{m.route, m.role}]; r != nil && !s.detach {
+		if r := s.route(routeEnd{m.route, m.role}); r != nil && !s.detach {
 			r.told, r.peer = false, m.asks
 			s.conn.send(outFrame{typ: bhomev1.MsgType_MSG_TYPE_ROUTE_RETELL, body: &bhomev1.RouteRetell{Route: m.route, Role: m.role, Bell: m.bell}})
 		}
@@ -148,15 +150,34 @@ func (s *session) routeTopics(c actor.Context, m *routeTopics) {
 	}
 }
 
-func (s *session) closeRoute(_ actor.Context, m *closeRoute) {
+// route is an end of a route that the node has, or of one that is over and whose other end isn't known yet.
+func (s *session) route(end routeEnd) *sessionRoute {
+	if r := s.routes[end]; r != nil {
+		return r
+	}
+	return s.ending[end]
+}
+
+// closeRoute tells the node that a route is over. What was sent on it is read by a peer that comes to know the half yet: until
+// both have been told of each other, the end is remembered, as long as both live.
+func (s *session) closeRoute(c actor.Context, m *closeRoute) {
 	for _, role := range []bhomev1.Role{bhomev1.Role_ROLE_WRITER, bhomev1.Role_ROLE_READER} {
 		end := routeEnd{m.route, role}
-		if s.routes[end] == nil {
+		r := s.route(end)
+		if r == nil {
 			continue
 		}
+		again := s.routes[end] == nil
 		delete(s.routes, end)
+		delete(s.ending, end)
 		if s.detach {
 			continue
+		}
+		if m.alive && !r.acquainted() && !r.refused && r.peer != nil && len(s.ending) < maxEarly {
+			s.ending[end] = r
+			if !again {
+				c.Send(s.roles.center, &peerOver{session: r.open.GetPeerSession(), asks: c.Self()})
+			}
 		}
 		gen := s.nextGeneration(role)
 		s.conn.send(outFrame{typ: bhomev1.MsgType_MSG_TYPE_ROUTE_CLOSE, body: &bhomev1.RouteClose{Route: m.route, Generation: gen, Reason: m.reason, PeerAlive: m.alive}})
@@ -164,9 +185,33 @@ func (s *session) closeRoute(_ actor.Context, m *closeRoute) {
 	}
 }
 
+// acquainted reports whether both ends have been told of each other's half, as far as this session sees.
+func (r *sessionRoute) acquainted() bool { return (r.told || r.joined) && (r.passed || r.joined) }
+
+// acquaint forgets an end of a route that is over if nothing is to be passed on any more.
+func (s *session) acquaint(end routeEnd) {
+	if r := s.ending[end]; r != nil && r.acquainted() {
+		delete(s.ending, end)
+	}
+}
+
+// peerOver hears that a session is gone, and that everything about it has been told.
+func (s *session) peerOver(c actor.Context, session uint64) {
+	for end, r := range s.ending {
+		if r.open.GetPeerSession() == session {
+			s.closeRoute(c, &closeRoute{route: end.id, reason: "its other end is gone"})
+		}
+	}
+	delete(s.given, session)
+	if !s.detach && s.state != stateGone {
+		s.conn.send(outFrame{typ: bhomev1.MsgType_MSG_TYPE_PEER_GONE, body: &bhomev1.PeerGone{Session: session}})
+	}
+}
+
 // onRouteHalf passes on where the node's half is, with the descriptors that the other end needs.
 func (s *session) onRouteHalf(c actor.Context, m *bhomev1.RouteHalf, bell *shmio.FD) {
-	r := s.routes[routeEnd{m.GetRoute(), m.GetRole()}]
+	end := routeEnd{m.GetRoute(), m.GetRole()}
+	r := s.route(end)
 	if r == nil { // it was closed meanwhile
 		closeFDs([]*shmio.FD{bell})
 		return
@@ -205,6 +250,7 @@ func (s *session) onRouteHalf(c actor.Context, m *bhomev1.RouteHalf, bell *shmio
 	}
 	msg.pidfd = s.deathFD()
 	c.Send(r.peer, msg)
+	s.acquaint(end)
 }
 
 // deathFD is a pidfd of the node for one peer, an open file description of its own: the kernel lets at most 500 epoll
@@ -281,7 +327,8 @@ func (s *session) peerHalf(c actor.Context, m *peerHalf) {
 		m.close()
 		return
 	}
-	if s.routes[end] == nil {
+	r := s.route(end)
+	if r == nil {
 		// The other end was told first, and its node may have answered before we were told. Or it is closed already.
 		if len(s.early) < maxEarly {
 			s.early[end] = earlyHalf{m, monotonic()}
@@ -292,14 +339,12 @@ func (s *session) peerHalf(c actor.Context, m *peerHalf) {
 	}
 	g := s.givenOf(m.peerSession)
 	if m.role == bhomev1.Role_ROLE_READER && m.bell == nil && !g.bell && m.resumed {
-		// The writer believes that its bell has arrived; the center that had it is gone.
-		if pid := s.routes[end].peer; pid != nil {
-			c.Send(pid, &retell{route: m.route, role: bhomev1.Role_ROLE_WRITER, bell: true, asks: c.Self()})
+		// The writer believes that its bell has arrived; the center that had it is gone. The half goes ahead: its node may die.
+		if r.peer != nil {
+			c.Send(r.peer, &retell{route: m.route, role: bhomev1.Role_ROLE_WRITER, bell: true, asks: c.Self()})
 		}
-		m.close()
-		return
 	}
-	g.bell = g.bell || m.role == bhomev1.Role_ROLE_READER
+	g.bell = g.bell || m.role == bhomev1.Role_ROLE_READER && (m.bell != nil || !m.resumed)
 	segs := g.lacking(m.segments)
 	if g.pidfd {
 		closeFDs([]*shmio.FD{m.pidfd})
@@ -333,6 +378,8 @@ func (s *session) peerHalf(c actor.Context, m *peerHalf) {
 		g.pidfd = true
 	}
 	s.conn.send(outFrame{typ: bhomev1.MsgType_MSG_TYPE_ROUTE_PEER, body: msg, fds: fds})
+	r.passed = true
+	s.acquaint(end)
 }
 
 // maxEarly and earlyFor bound the halves of routes that a session hasn't been told of.
@@ -454,6 +501,10 @@ func (s *session) onNodeClosesRoute(c actor.Context, m *bhomev1.RouteClose) {
 			continue
 		}
 		r.closing = true
+		if !r.told && !r.joined && r.peer != nil { // it will not be: nobody may wait for it
+			r.refused = true
+			c.Send(r.peer, &closeRoute{route: m.GetRoute(), reason: "its other end can't be made"})
+		}
 		to := s.roles.pubsub
 		if r.open.GetKind() != bhomev1.RouteKind_ROUTE_KIND_PUBSUB {
 			to = s.roles.registry

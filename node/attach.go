@@ -332,7 +332,7 @@ func (lk *link) onBell(uint32) {
 }
 
 func (lk *link) onCenterDead() {
-	go lk.hangUp(fmt.Errorf("%w: the center has died", ErrDisconnected))
+	go lk.centerDied()
 }
 
 func ptr[T any](v T) *T { return &v }

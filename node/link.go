@@ -56,6 +56,7 @@ type link struct {
 	ready     chan struct{} // closed when the center knows what this node publishes, subscribes to and serves
 	dead      chan struct{} // closed at hang-up
 	deadOnce  sync.Once
+	died      atomic.Bool // the center has: what it said before is read; pairs with free
 	closeOnce sync.Once
 	cause     error
 	downDone  chan struct{} // the down queues are drained
@@ -411,7 +412,7 @@ func (lk *link) adopt(ctx context.Context) error {
 		}
 		select {
 		case <-c:
-		case <-lk.dead: // what it didn't tell it can't tell any more
+		case <-lk.readDone: // what it didn't tell it can't tell any more
 			return nil
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -423,17 +424,32 @@ func (lk *link) hangUp(cause error) {
 	lk.deadOnce.Do(func() {
 		lk.cause = cause
 		close(lk.dead)
-		lk.conn.Close()
 	})
+	lk.conn.Close()
+}
+
+// centerDied is hangUp when the center's process is dead. What it said before is still on the socket.
+func (lk *link) centerDied() {
+	lk.died.Store(true)
+	lk.deadOnce.Do(func() {
+		lk.cause = fmt.Errorf("%w: the center has died", ErrDisconnected)
+		close(lk.dead)
+	})
+	if err := lk.conn.SetReceiveDeadline(time.Now().Add(socketTimeout)); err != nil { // another may have the socket, too
+		lk.conn.Close()
+	}
 }
 
 // close frees, once, what the link holds, when its goroutines have ended.
 func (lk *link) close() { lk.closeOnce.Do(lk.free) }
 
 func (lk *link) free() {
-	lk.hangUp(ErrClosed)
+	if !lk.died.Load() {
+		lk.hangUp(ErrClosed)
+	}
 	<-lk.readDone
 	<-lk.downDone
+	lk.conn.Close()
 	lk.down.Close()
 	for _, w := range []*shmio.Watch{lk.bellWatch, lk.centerWatch} {
 		if w != nil {

@@ -18,14 +18,17 @@ type peer struct {
 	pid     int32
 	name    string
 
-	space *shmio.Space          // its data segments
-	lost  atomic.Pointer[error] // why a segment of its could not be mapped; pairs with reject
-	dead  atomic.Bool           // its process or its session has ended; stored after its last words are visible
+	space *shmio.Space               // its data segments
+	lost  atomic.Pointer[error]      // why a segment of its could not be mapped; pairs with reject
+	dead  atomic.Bool                // its process or its session has ended; stored after its last words are visible
+	bell  atomic.Pointer[shmio.Bell] // to it, for room on its routes to us; nil until told
+
+	settled bool // the center has told all that it knew of it when it died; under n.mu
+	leaving int  // our routes to it that are over and not freed; under n.mu
 
 	mu        sync.Mutex
 	control   map[uint32]*shmio.Segment // its segments with halves, by number
 	retired   []retiredSegment
-	bell      *shmio.Bell  // to it, for room on its routes to us; nil until told
 	bellWatch *shmio.Watch // from it, for room on ours to it
 	oldBells  []*shmio.Watch
 	rings     shmio.Rings // of those two
@@ -122,11 +125,11 @@ func (n *Node) cutRinger(p *peer) {
 	}
 }
 
-// bellTo is the peer's bell; nil while it is not known.
-func (p *peer) bellTo() *shmio.Bell {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.bell
+// Ring wakes the peer. Until its bell is known, it finds out by itself.
+func (p *peer) Ring(hint uint32) {
+	if b := p.bell.Load(); b != nil { // pairs with setBell
+		b.Ring(hint)
+	}
 }
 
 // onRoutePeer takes what the center tells of the other end of a route.
@@ -157,7 +160,7 @@ func (n *Node) onRoutePeer(m *bhomev1.RoutePeer, in *descriptors) error {
 		if m.GetRole() == bhomev1.Role_ROLE_WRITER {
 			bell = fd
 			defer bell.Close()
-		} else if err := p.setBell(fd); err != nil { // join misses it
+		} else if err := p.setBell(fd); err != nil { // then it finds out by itself that there is room
 			n.log.Warn("a peer's bell can't be used", "peer", p.name, "pid", p.pid, "error", err)
 		}
 	}
@@ -178,6 +181,11 @@ func (n *Node) onRoutePeer(m *bhomev1.RoutePeer, in *descriptors) error {
 		err = o.join(m.GetHalf(), bell)
 	}
 	if err != nil { // what the peer gave can't be used: that ends the route, and tells the center why
+		if o != nil && m.GetRole() == bhomev1.Role_ROLE_WRITER {
+			o.mu.Lock()
+			o.lost = true
+			o.mu.Unlock()
+		}
 		n.background(func(context.Context) { n.cut(m.GetRoute(), err) })
 	}
 	return err
@@ -218,13 +226,9 @@ func (p *peer) setBell(fd *shmio.FD) error {
 	if err != nil {
 		return fmt.Errorf("the bell of %q: %w", p.name, err)
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.bell != nil {
+	if !p.bell.CompareAndSwap(nil, b) { // pairs with Ring
 		b.Close()
-		return nil
 	}
-	p.bell = b
 	return nil
 }
 
@@ -404,13 +408,62 @@ func (n *Node) peerDied(p *peer) {
 		r.end(true)
 	}
 	n.providerGone(p)
+	if lk := n.link.Load(); lk != nil { // pairs with askAboutTheDead
+		lk.askAbout(p)
+	}
+}
+
+// askAbout asks the center to say when it has told all of a peer that is dead. What it told before its end may be on the
+// socket yet: routes that it sent on, and where their halves are.
+func (lk *link) askAbout(p *peer) {
+	lk.n.background(func(context.Context) {
+		// If the socket is gone the next center is asked.
+		_ = lk.sendSocket(bhomev1.MsgType_MSG_TYPE_PEER_GONE, &bhomev1.PeerGone{Session: p.session})
+	})
+}
+
+// askAboutTheDead asks a new center of those of whom the one before has not said it.
+func (lk *link) askAboutTheDead() {
+	n := lk.n
+	var dead []*peer
+	n.mu.Lock()
+	for _, p := range n.peers {
+		if p.dead.Load() && !p.settled {
+			dead = append(dead, p)
+		}
+	}
+	n.mu.Unlock()
+	for _, p := range dead {
+		lk.askAbout(p)
+	}
+}
+
+// onPeerGone hears that all has been told of a peer that is dead.
+func (n *Node) onPeerGone(m *bhomev1.PeerGone) {
+	n.mu.Lock()
+	p := n.peers[m.GetSession()]
+	if p == nil || !p.dead.Load() {
+		n.mu.Unlock()
+		return
+	}
+	p.settled = true
+	var in []*inRoute
+	for _, r := range n.in {
+		if r.peer == p {
+			in = append(in, r)
+		}
+	}
+	n.mu.Unlock()
+	for _, r := range in {
+		r.endTold(true)
+	}
 	n.forgetPeer(p)
 }
 
-// forgetPeer unmaps a dead peer once no route and no message refers to it.
+// forgetPeer unmaps a dead peer once no route and no message refers to it, and none will.
 func (n *Node) forgetPeer(p *peer) {
 	n.mu.Lock()
-	if !p.dead.Load() || n.peers[p.session] != p {
+	if !p.settled || n.peers[p.session] != p {
 		n.mu.Unlock()
 		return
 	}
@@ -433,8 +486,8 @@ func (n *Node) forgetPeer(p *peer) {
 
 func (p *peer) close() {
 	p.mu.Lock()
-	bell, watches := p.bell, append(p.oldBells, p.bellWatch, p.pidWatch)
-	p.bell, p.bellWatch, p.pidWatch, p.oldBells = nil, nil, nil, nil
+	bell, watches := p.bell.Swap(nil), append(p.oldBells, p.bellWatch, p.pidWatch)
+	p.bellWatch, p.pidWatch, p.oldBells = nil, nil, nil
 	control := p.control
 	p.control = nil
 	p.mu.Unlock()

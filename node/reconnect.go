@@ -48,6 +48,9 @@ func (n *Node) keepLink() {
 			return
 		}
 		n.log.Info("attached again", "session", n.Session())
+		if lk := n.link.Load(); lk != nil {
+			lk.askAboutTheDead()
+		}
 	}
 }
 
@@ -143,7 +146,7 @@ func (n *Node) knownPeers() []*bhomev1.KnownPeer {
 	for _, p := range n.peers {
 		k := &bhomev1.KnownPeer{Session: p.session}
 		p.mu.Lock()
-		k.Bell, k.Pidfd = p.bell != nil, p.pidWatch != nil
+		k.Bell, k.Pidfd = p.bell.Load() != nil, p.pidWatch != nil
 		for number := range p.control {
 			k.Segments = append(k.Segments, &bhomev1.SegmentRef{Kind: uint32(shmio.KindControl), Number: number})
 		}

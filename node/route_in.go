@@ -24,11 +24,13 @@ type inRoute struct {
 	inbox *shmio.Inbox // of the subscription, service or replies
 	sink  sink
 
-	ending atomic.Bool // nothing more will be sent; pairs with drained
-	ended  atomic.Bool // we were told so: no route back comes any more
-	gone   atomic.Bool // the sender's process or session is over
-	done   atomic.Bool
-	doneAt atomic.Int64 // when, ns of shmio.CoarseNow; 0: not yet
+	ending  atomic.Bool // nothing more will be sent; pairs with drained
+	ended   atomic.Bool // we were told so: no route back comes any more
+	gone    atomic.Bool // the sender's process or session is over
+	told    atomic.Bool // nothing more will be told of the sender's half; pairs with drained
+	done    atomic.Bool
+	doneAt  atomic.Int64 // when, ns of shmio.CoarseNow; 0: not yet
+	endedAt atomic.Int64 // when we were told that it ends, though the sender lives; 0: not yet
 
 	givenUp atomic.Uint64 // messages before this wait for news no more; pairs with notYet
 
@@ -115,16 +117,12 @@ func (r *inRoute) join(h *bhomev1.Half) error {
 	if err != nil {
 		return err
 	}
-	bell := r.peer.bellTo() // for room
-	if bell == nil {
-		return fmt.Errorf("%w: route %#x: the bell of %q is not known", ErrRemote, r.id, r.peer.name)
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.freed {
+	if r.freed || r.r.PeerKnown() { // it came again, with what it lacked
 		return nil
 	}
-	if err := r.r.Join(mem, bell); err != nil {
+	if err := r.r.Join(mem, r.peer); err != nil {
 		return fmt.Errorf("route %#x from %q: %w", r.id, r.peer.name, err)
 	}
 	if r.peer.dead.Load() {
@@ -277,9 +275,13 @@ func (r *inRoute) giveBack(seqs ...uint64) {
 }
 
 // end hears that nothing more will be sent: what is there is still delivered.
-// gone: its process or session is over, so its half means nothing any more.
+// gone: its process or session is over, so its half means nothing any more. If we don't know that half yet, we may still be
+// told of it.
 func (r *inRoute) end(gone bool) {
 	r.mu.Lock()
+	if !gone && !r.ending.Load() {
+		r.endedAt.Store(int64(shmio.CoarseNow()))
+	}
 	r.ending.Store(true)
 	r.ended.Store(true)
 	if r.freed { // the news is late: the peer's death and the route's end are told by two
@@ -293,6 +295,13 @@ func (r *inRoute) end(gone bool) {
 	r.mu.Unlock()
 	r.inbox.Wake(r.r)
 	r.drained()
+	r.n.poke() // its sender may have to say first that it has ended, too
+}
+
+// endTold is end when nothing more will be told of the sender's half.
+func (r *inRoute) endTold(gone bool) {
+	r.told.Store(true)
+	r.end(gone)
 }
 
 // drained finishes a route that has ended and is empty. Until done the memory of both halves is there; after it, whoever
@@ -303,7 +312,8 @@ func (r *inRoute) drained() {
 		r.mu.Unlock()
 		return
 	}
-	empty := r.ending.Load() && !r.done.Load() && r.r.Unread() == 0 && r.r.Aside() == 0 && (r.r.PeerKnown() || r.gone.Load())
+	empty := r.ending.Load() && !r.done.Load() && r.allSent() && r.r.Unread() == 0 && r.r.Aside() == 0 &&
+		(r.open.GetPolicy() != bhomev1.Policy_POLICY_DROP_OLDEST || r.r.Settled())
 	if r.kind == bhomev1.RouteKind_ROUTE_KIND_REPLY && r.settled.Load() != r.r.Head() {
 		empty = false // a reply is on its way to its caller, who comes here once more
 	}
@@ -317,6 +327,19 @@ func (r *inRoute) drained() {
 	if empty {
 		r.sink.routeOver(r)
 		r.n.poke() // the housekeeper frees it once nothing is held
+	}
+}
+
+// allSent reports whether the sender pushes no more, or nobody knows where: what is unread then is all.
+func (r *inRoute) allSent() bool {
+	switch {
+	case !r.r.PeerKnown():
+		at := r.endedAt.Load()
+		return r.told.Load() || at != 0 && int64(shmio.CoarseNow())-at > int64(unjoinedFor)
+	case r.gone.Load():
+		return true
+	default:
+		return r.r.WriterOver()
 	}
 }
 
@@ -407,19 +430,26 @@ func (r *inRoute) letGo() bool {
 }
 
 // reap frees the routes that are over and of which nothing is held; false if some have to wait. Our half stays until the
-// writer has let go of it, for it reads there what we returned.
+// writer has let go of it, for it reads there what we returned; the writer's until we have left, for we read there.
 func (n *Node) reap() (done bool) {
 	done = true
 	n.mu.Lock()
-	var waiting, over []*inRoute
+	var ending, waiting, over []*inRoute
 	for _, r := range n.in {
-		if r.done.Load() && !r.gone.Load() {
+		switch {
+		case r.done.Load() && !r.gone.Load():
 			waiting = append(waiting, r)
+		case r.ending.Load() && !r.done.Load():
+			ending = append(ending, r)
+			done = false
 		}
 	}
 	n.mu.Unlock()
-	for _, r := range waiting { // the sender may have pushed before it heard
-		r.refuse()
+	for _, r := range ending {
+		r.drained()
+	}
+	for _, r := range waiting {
+		r.leave()
 	}
 	n.mu.Lock()
 	for _, r := range n.in {
@@ -446,4 +476,17 @@ func (n *Node) reap() (done bool) {
 		n.forgetPeer(r.peer)
 	}
 	return done
+}
+
+// leave tells the sender that we look at its half no more, once it has pushed its last and we have refused that.
+func (r *inRoute) leave() {
+	last := r.r.WriterOver()
+	r.refuse() // the sender may have pushed before it heard
+	if last {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if !r.freed {
+			r.r.Leave()
+		}
+	}
 }

@@ -34,6 +34,8 @@ type outRoute struct {
 	lookAt int        // how many blocks may be out before returns are looked for
 	over   bool       // nothing more can be pushed
 	overAt time.Time
+	overOn *link // whose news it was
+	lost   bool  // the reader's half can't be had
 	freed  bool
 	topics map[uint32]string // under n.mu
 
@@ -79,7 +81,9 @@ func (n *Node) onRouteOpen(lk *link, m *bhomev1.RouteOpen) error {
 func (n *Node) cutHalf(lk *link, size uint64, access string) (half, error) {
 	h, added, err := n.mem.allocHalf(size, lk.session, access)
 	if err == nil && added != nil {
-		err = lk.announce(added)
+		if err = lk.announce(added); errors.Is(err, ErrDisconnected) {
+			err = nil // it is in the report to the next center
+		}
 	}
 	return h, err
 }
@@ -122,6 +126,9 @@ func (n *Node) onRouteRetell(lk *link, m *bhomev1.RouteRetell) error {
 	return n.tellHalf(lk, m.GetRoute(), m.GetRole(), h, bell)
 }
 
+// maxLeaving bounds the routes to a peer that are over and that it doesn't leave: their memory can't be used for another.
+const maxLeaving = 1024
+
 func (n *Node) openOut(lk *link, m *bhomev1.RouteOpen, spec shmio.RouteSpec) error {
 	h, err := n.cutHalf(lk, spec.WriterSize(), m.GetAccess())
 	if err != nil {
@@ -140,6 +147,11 @@ func (n *Node) openOut(lk *link, m *bhomev1.RouteOpen, spec shmio.RouteSpec) err
 		return fmt.Errorf("%w: it is open already", ErrRemote)
 	}
 	o.peer = n.peerOf(m.GetPeerSession(), m.GetPeerProc(), m.GetPeerPid())
+	if o.peer.leaving >= maxLeaving {
+		n.mu.Unlock()
+		n.freeHalf(h)
+		return fmt.Errorf("%w: its process has not left %d routes that are over", ErrRemote, maxLeaving)
+	}
 	n.out[o.id] = o
 	n.listOut()
 	o.peer.mu.Lock()
@@ -150,6 +162,10 @@ func (n *Node) openOut(lk *link, m *bhomev1.RouteOpen, spec shmio.RouteSpec) err
 	}
 	n.addTopics(o, m.GetTopics())
 	n.mu.Unlock()
+	if o.peer.dead.Load() { // its death was told sooner
+		o.end(true)
+		return nil
+	}
 	n.giveHistory(o, m.GetTopics())
 	bell, err := o.peer.newBell()
 	if err != nil {
@@ -248,18 +264,21 @@ func (o *outRoute) end(peerGone bool) {
 	if peerGone {
 		o.w.ReclaimAll()
 	}
+	o.w.End()
+	first := false
 	select {
 	case <-o.ended:
 	default:
 		close(o.ended)
+		o.overAt, o.overOn, first = time.Now(), o.n.link.Load(), true
 	}
-	o.overAt = time.Now()
-	empty := peerGone || o.w.Out() == 0 && o.w.Unread() == 0
 	o.mu.Unlock()
-	o.w.WakeSpace()
 	o.pending.fail(errRouteOver)
 	n := o.n
 	n.mu.Lock()
+	if first {
+		o.peer.leaving++
+	}
 	for _, name := range o.topics {
 		if tp := n.pubs[name]; tp != nil {
 			tp.removeRoute(o)
@@ -272,9 +291,9 @@ func (o *outRoute) end(peerGone bool) {
 		delete(n.replyRoutes, o.replyKey())
 	}
 	n.mu.Unlock()
-	if empty {
+	if peerGone {
 		o.free()
-	} else { // the housekeeper looks until all is read and returned
+	} else { // the housekeeper looks until all is read and returned, and the reader has left
 		n.poke()
 	}
 }
@@ -294,6 +313,7 @@ func (o *outRoute) free() {
 	o.mu.Unlock()
 	n.mu.Lock()
 	delete(n.out, o.id)
+	o.peer.leaving--
 	n.listOut()
 	o.peer.mu.Lock()
 	if o.peer.out[uint32(o.id)] == o {
@@ -325,7 +345,7 @@ func (n *Node) cut(route uint64, why error) {
 		o.end(false)
 	}
 	if r != nil {
-		r.end(true)
+		r.endTold(true)
 	}
 	if lk := n.link.Load(); lk != nil {
 		_ = lk.sendSocket(bhomev1.MsgType_MSG_TYPE_ROUTE_CLOSE, &bhomev1.RouteClose{Route: route, Reason: why.Error()})
@@ -348,9 +368,26 @@ func (n *Node) onRouteClose(m *bhomev1.RouteClose) {
 			n.replies.fail(func(c *pendingCall) bool { return c.o == o }, o.peer)
 		}
 	}
-	if r != nil {
-		r.end(!m.GetPeerAlive())
+	switch {
+	case r == nil:
+	case m.GetPeerAlive():
+		r.end(false)
+	default:
+		r.endTold(true)
 	}
+}
+
+// mayFree reports whether the half of a route that is over can be used for something else: its reader has left it. (What it
+// says it has returned is believed; if it lies, the bytes that it reads change.) o.mu is held.
+func (o *outRoute) mayFree() bool {
+	if o.w.Joined() {
+		return o.w.Err() == nil && o.w.ReaderLeft()
+	}
+	if time.Since(o.overAt) < unjoinedFor {
+		return false
+	}
+	// What waits for a reader that is stopped waits until it, or the center, is told of no more.
+	return o.lost || o.w.Unread() == 0 && o.w.Out() == 0 || o.n.link.Load() != o.overOn
 }
 
 // unjoinedFor is how long an end of a route that is over waits for an other end that it was never told of.
@@ -368,7 +405,7 @@ func (n *Node) reclaimRoutes() (done bool) {
 			if err != nil && !o.over {
 				_ = o.spoiled(err) // it says so itself
 			}
-			free = o.over && (err == nil && o.w.Out() == 0 && o.w.Unread() == 0 || !o.w.Joined() && time.Since(o.overAt) > unjoinedFor)
+			free = o.over && o.mayFree()
 			done = done && (!o.over || free)
 		}
 		o.mu.Unlock()

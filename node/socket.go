@@ -105,6 +105,8 @@ func (lk *link) onSocketFrame(typ bhomev1.MsgType, body []byte, in *descriptors)
 		})
 	case bhomev1.MsgType_MSG_TYPE_ROUTE_SEGMENTS:
 		return parse(body, func(m *bhomev1.RouteSegments) error { return n.onRouteSegments(lk, m, in) })
+	case bhomev1.MsgType_MSG_TYPE_PEER_GONE:
+		return parse(body, func(m *bhomev1.PeerGone) error { n.onPeerGone(m); return nil })
 	case bhomev1.MsgType_MSG_TYPE_SEGMENT_WANTED:
 		return parse(body, func(m *bhomev1.SegmentWanted) error { return n.onSegmentWanted(lk, m) })
 	case bhomev1.MsgType_MSG_TYPE_SEGMENT_DROP:

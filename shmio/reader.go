@@ -41,6 +41,7 @@ type Reader struct {
 	place   inboxPlace // guarded by the inbox
 
 	mu        sync.Mutex // guards what follows, and the order of returns
+	gone      bool       // left
 	retTail   uint64
 	retHead   uint64   // as last loaded from the peer
 	backlog   []uint64 // returns that found the ring full
@@ -174,6 +175,22 @@ func (r *Reader) Unread() uint64 {
 		from = d
 	}
 	return min(p.tail.Load()-from, uint64(r.spec.Slots))
+}
+
+// Leave tells the writer that this end looks at its half no more, but for whether it is there. Take the Reader out of its
+// inbox first. false: not yet, as blocks are held, or returns wait that the writer has no room for.
+func (r *Reader) Leave() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.peer == nil || r.gone {
+		return r.gone
+	}
+	if r.flush(); r.held.Load() > 0 || len(r.backlog) > 0 {
+		return false
+	}
+	r.gone = true
+	r.half.left.Store(r.id) // pairs with Writer.ReaderLeft: it takes the returns before it
+	return true
 }
 
 // Close ends the route at this end: the half stops to exist. Take it out of its inbox first. Returns of what is held

@@ -25,7 +25,7 @@ func (r *Reader) skip(seq uint64) {
 func (r *Reader) giveBack(seqs ...uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock() // also when the peer's memory faults
-	if r.peer == nil || r.dead.Load() {
+	if r.peer == nil || r.gone || r.dead.Load() {
 		return // nobody takes it
 	}
 	for _, seq := range seqs {
@@ -103,6 +103,9 @@ func (r *Reader) ringSpace() {
 func (r *Reader) flushReturns() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.gone {
+		return true
+	}
 	r.flush()
 	return len(r.backlog) <= len(r.rets) || r.dead.Load()
 }

@@ -22,6 +22,21 @@ func (r *Reader) Dropped() uint64 {
 	return atomic.LoadUint64(&p.dropped)
 }
 
+// WriterOver reports whether the writer has said that it sends no more: what Unread tells after that is all there will
+// be. False before Join.
+func (r *Reader) WriterOver() bool {
+	p := r.writer()
+	return p != nil && (p.over.Load() == r.id || p.routeID.Load() != r.id) // pairs with Writer.End and Writer.Close
+}
+
+// Settled reports whether the writer has taken all returns: what Dropped tells after that includes what the reader has found
+// dropped.
+func (r *Reader) Settled() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.peer == nil || r.dead.Load() || len(r.backlog) == 0 && r.peer.returnedHd.Load() == r.retTail // pairs with Writer.Reclaim
+}
+
 // WriterClosed reports whether the writer has let go of its half: it sends no more, and reads no more returns. False
 // before Join.
 func (r *Reader) WriterClosed() bool {

@@ -192,7 +192,8 @@ type writerHalf struct {
 	wantsSpace  atomic.Uint64 // pairs with readerHalf.head and returnedTail: store, then load
 	returnedHd  atomic.Uint64 // pairs with Reader.flush
 	joined      atomic.Uint64 // pairs with Reader.ready
-	_           [104]byte
+	over        atomic.Uint64 // pairs with Reader.WriterOver: stored after the last tail
+	_           [96]byte
 	sent        uint64 // statistics: stored by storeStat, loaded atomically
 	dropped     uint64
 	bytesOut    uint64
@@ -214,7 +215,8 @@ type readerHalf struct {
 	armed        atomic.Uint64 // pairs with writerHalf.tail: store, then load the other's
 	_            [120]byte
 	returnedTail atomic.Uint64 // pairs with Writer.Reclaim
-	_            [120]byte
+	left         atomic.Uint64 // pairs with Writer.ReaderLeft: stored after the last returnedTail
+	_            [112]byte
 }
 
 // ahead tells whether cursor a lies beyond cursor b, also when they wrapped past 2^64.

@@ -93,10 +93,10 @@ func TestHalvesAreLaidOutAsTheABISays(t *testing.T) {
 		{reflect.TypeFor[writerHalf](), 640, map[string]uintptr{
 			"routeID": 0, "slots": 8, "depth": 12, "out": 16, "policy": 20, "tableSlots": 24, "ringOffset": 28,
 			"tableOffset": 32, "zero": 36, "first": 40, "tail": 128, "dropTo": 256, "wantsSpace": 384, "returnedHd": 392,
-			"joined": 400, "sent": 512, "dropped": 520, "bytesOut": 528, "badReturns": 536,
+			"joined": 400, "over": 408, "sent": 512, "dropped": 520, "bytesOut": 528, "badReturns": 536,
 		}},
 		{reflect.TypeFor[readerHalf](), 512, map[string]uintptr{
-			"routeID": 0, "returnSlots": 8, "returnOffset": 12, "head": 128, "claim": 136, "skippedTo": 144, "armed": 256, "returnedTail": 384,
+			"routeID": 0, "returnSlots": 8, "returnOffset": 12, "head": 128, "claim": 136, "skippedTo": 144, "armed": 256, "returnedTail": 384, "left": 392,
 		}},
 	} {
 		if got := c.typ.Size(); got != c.size {

@@ -98,8 +98,8 @@ func NewWriter(mem []byte, spec RouteSpec) (*Writer, error) {
 // Join takes the peer's reader half, mapped read-only, and its bell (nil: it needs none). From then on the reader may
 // read, and what it claims is honoured.
 func (w *Writer) Join(reader []byte, bell Ringer) error {
-	if w.ended {
-		return fmt.Errorf("joining route %#x: %w", w.spec.ID, errEnded)
+	if w.ended && (w.half.over.Load() != w.spec.ID || w.half.routeID.Load() != w.spec.ID) {
+		return fmt.Errorf("joining route %#x: %w", w.spec.ID, errEnded) // after End what was sent is still to be read
 	}
 	if w.peer != nil {
 		return fmt.Errorf("joining route %#x: %w: joined already", w.spec.ID, ErrRouteSpec)
@@ -156,6 +156,24 @@ func (w *Writer) Sent() uint64 { return w.sent }
 
 // BadReturns is how many returns named what wasn't out.
 func (w *Writer) BadReturns() uint64 { return w.badReturns }
+
+// End ends sending: what is staged is published, and then the reader told that this was all. The half stays, as the
+// reader reads it to the end.
+func (w *Writer) End() {
+	if !w.ended {
+		w.Commit()
+		w.saveStats()
+		w.ended = true
+	}
+	w.half.over.Store(w.spec.ID) // pairs with Reader.WriterOver
+	w.WakeSpace()
+}
+
+// ReaderLeft reports whether the reader looks at this half no more: only then may its memory be used for anything else,
+// unless the reader's process is dead. What it returned before is there to be reclaimed. False before Join.
+func (w *Writer) ReaderLeft() bool {
+	return w.peer != nil && w.peer.left.Load() == w.spec.ID // pairs with Reader.Leave
+}
 
 // Close ends the route at this end: the half stops to exist. What is out stays out, until Reclaim or ReclaimAll.
 func (w *Writer) Close() {

@@ -66,8 +66,8 @@ func (w *Writer) Reclaim() (n int, err error) {
 	for ; w.retHead != t; w.retHead++ {
 		w.returned(atomic.LoadUint64(&w.rets[w.retHead&mask]))
 	}
+	w.saveStats()                      // first: see Reader.Settled
 	w.half.returnedHd.Store(w.retHead) // pairs with Reader.flush: these entries may be written again
-	w.saveStats()
 	return before - w.out.n, nil
 }
 

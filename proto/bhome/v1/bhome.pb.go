@@ -77,6 +77,7 @@ const (
 	MsgType_MSG_TYPE_REPORT                MsgType = 78
 	MsgType_MSG_TYPE_SEGMENT_UNMAPPED      MsgType = 79
 	MsgType_MSG_TYPE_ROUTE_RETELL          MsgType = 80
+	MsgType_MSG_TYPE_PEER_GONE             MsgType = 81
 	MsgType_MSG_TYPE_USER                  MsgType = 1000
 )
 
@@ -131,6 +132,7 @@ var (
 		78:   "MSG_TYPE_REPORT",
 		79:   "MSG_TYPE_SEGMENT_UNMAPPED",
 		80:   "MSG_TYPE_ROUTE_RETELL",
+		81:   "MSG_TYPE_PEER_GONE",
 		1000: "MSG_TYPE_USER",
 	}
 	MsgType_value = map[string]int32{
@@ -182,6 +184,7 @@ var (
 		"MSG_TYPE_REPORT":                78,
 		"MSG_TYPE_SEGMENT_UNMAPPED":      79,
 		"MSG_TYPE_ROUTE_RETELL":          80,
+		"MSG_TYPE_PEER_GONE":             81,
 		"MSG_TYPE_USER":                  1000,
 	}
 )
@@ -4233,6 +4236,51 @@ func (x *SegmentUnmapped) GetSegment() *SegmentRef {
 	return nil
 }
 
+// PeerGone asks to be told when the center has said all that it had to say of a dead process; the answer is the same.
+type PeerGone struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Session       uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PeerGone) Reset() {
+	*x = PeerGone{}
+	mi := &file_bhome_v1_bhome_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PeerGone) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PeerGone) ProtoMessage() {}
+
+func (x *PeerGone) ProtoReflect() protoreflect.Message {
+	mi := &file_bhome_v1_bhome_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PeerGone.ProtoReflect.Descriptor instead.
+func (*PeerGone) Descriptor() ([]byte, []int) {
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *PeerGone) GetSession() uint64 {
+	if x != nil {
+		return x.Session
+	}
+	return 0
+}
+
 type SocketAck struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Seq           uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
@@ -4242,7 +4290,7 @@ type SocketAck struct {
 
 func (x *SocketAck) Reset() {
 	*x = SocketAck{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[54]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4254,7 +4302,7 @@ func (x *SocketAck) String() string {
 func (*SocketAck) ProtoMessage() {}
 
 func (x *SocketAck) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[54]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4267,7 +4315,7 @@ func (x *SocketAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketAck.ProtoReflect.Descriptor instead.
 func (*SocketAck) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{54}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *SocketAck) GetSeq() uint64 {
@@ -4288,7 +4336,7 @@ type Displaced struct {
 
 func (x *Displaced) Reset() {
 	*x = Displaced{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[55]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4300,7 +4348,7 @@ func (x *Displaced) String() string {
 func (*Displaced) ProtoMessage() {}
 
 func (x *Displaced) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[55]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4313,7 +4361,7 @@ func (x *Displaced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Displaced.ProtoReflect.Descriptor instead.
 func (*Displaced) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{55}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Displaced) GetName() string {
@@ -4345,7 +4393,7 @@ type Bye struct {
 
 func (x *Bye) Reset() {
 	*x = Bye{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[56]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4357,7 +4405,7 @@ func (x *Bye) String() string {
 func (*Bye) ProtoMessage() {}
 
 func (x *Bye) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[56]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4370,7 +4418,7 @@ func (x *Bye) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bye.ProtoReflect.Descriptor instead.
 func (*Bye) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{56}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{57}
 }
 
 // What a node that attaches again holds: the sole truth. Several may follow each other; the last has end set.
@@ -4386,7 +4434,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[57]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4398,7 +4446,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[57]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4411,7 +4459,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{57}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Report) GetGrants() []*Grant {
@@ -4452,7 +4500,7 @@ type Grant struct {
 
 func (x *Grant) Reset() {
 	*x = Grant{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[58]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4464,7 +4512,7 @@ func (x *Grant) String() string {
 func (*Grant) ProtoMessage() {}
 
 func (x *Grant) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[58]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4477,7 +4525,7 @@ func (x *Grant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Grant.ProtoReflect.Descriptor instead.
 func (*Grant) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{58}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Grant) GetId() uint64 {
@@ -4506,7 +4554,7 @@ type ReportedRoute struct {
 
 func (x *ReportedRoute) Reset() {
 	*x = ReportedRoute{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[59]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4518,7 +4566,7 @@ func (x *ReportedRoute) String() string {
 func (*ReportedRoute) ProtoMessage() {}
 
 func (x *ReportedRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[59]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4531,7 +4579,7 @@ func (x *ReportedRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportedRoute.ProtoReflect.Descriptor instead.
 func (*ReportedRoute) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{59}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ReportedRoute) GetRoute() *RouteOpen {
@@ -4575,7 +4623,7 @@ type KnownPeer struct {
 
 func (x *KnownPeer) Reset() {
 	*x = KnownPeer{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[60]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4587,7 +4635,7 @@ func (x *KnownPeer) String() string {
 func (*KnownPeer) ProtoMessage() {}
 
 func (x *KnownPeer) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[60]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4600,7 +4648,7 @@ func (x *KnownPeer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KnownPeer.ProtoReflect.Descriptor instead.
 func (*KnownPeer) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{60}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *KnownPeer) GetSession() uint64 {
@@ -4640,7 +4688,7 @@ type Restored struct {
 
 func (x *Restored) Reset() {
 	*x = Restored{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[61]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4652,7 +4700,7 @@ func (x *Restored) String() string {
 func (*Restored) ProtoMessage() {}
 
 func (x *Restored) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[61]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4665,7 +4713,7 @@ func (x *Restored) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restored.ProtoReflect.Descriptor instead.
 func (*Restored) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{61}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{62}
 }
 
 // A route has outlived the center, but its other end lacks this one's half: say RouteHalf again.
@@ -4680,7 +4728,7 @@ type RouteRetell struct {
 
 func (x *RouteRetell) Reset() {
 	*x = RouteRetell{}
-	mi := &file_bhome_v1_bhome_proto_msgTypes[62]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4692,7 +4740,7 @@ func (x *RouteRetell) String() string {
 func (*RouteRetell) ProtoMessage() {}
 
 func (x *RouteRetell) ProtoReflect() protoreflect.Message {
-	mi := &file_bhome_v1_bhome_proto_msgTypes[62]
+	mi := &file_bhome_v1_bhome_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4705,7 +4753,7 @@ func (x *RouteRetell) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteRetell.ProtoReflect.Descriptor instead.
 func (*RouteRetell) Descriptor() ([]byte, []int) {
-	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{62}
+	return file_bhome_v1_bhome_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *RouteRetell) GetRoute() uint64 {
@@ -5059,7 +5107,9 @@ const file_bhome_v1_bhome_proto_rawDesc = "" +
 	"generation\"d\n" +
 	"\x0fSegmentUnmapped\x12!\n" +
 	"\fpeer_session\x18\x01 \x01(\x04R\vpeerSession\x12.\n" +
-	"\asegment\x18\x02 \x01(\v2\x14.bhome.v1.SegmentRefR\asegment\"\x1d\n" +
+	"\asegment\x18\x02 \x01(\v2\x14.bhome.v1.SegmentRefR\asegment\"$\n" +
+	"\bPeerGone\x12\x18\n" +
+	"\asession\x18\x01 \x01(\x04R\asession\"\x1d\n" +
 	"\tSocketAck\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\"C\n" +
 	"\tDisplaced\x12\x12\n" +
@@ -5090,7 +5140,7 @@ const file_bhome_v1_bhome_proto_rawDesc = "" +
 	"\vRouteRetell\x12\x14\n" +
 	"\x05route\x18\x01 \x01(\x04R\x05route\x12\"\n" +
 	"\x04role\x18\x02 \x01(\x0e2\x0e.bhome.v1.RoleR\x04role\x12\x12\n" +
-	"\x04bell\x18\x03 \x01(\bR\x04bell*\xa3\n" +
+	"\x04bell\x18\x03 \x01(\bR\x04bell*\xbb\n" +
 	"\n" +
 	"\aMsgType\x12\x18\n" +
 	"\x14MSG_TYPE_UNSPECIFIED\x10\x00\x12\x19\n" +
@@ -5141,7 +5191,8 @@ const file_bhome_v1_bhome_proto_rawDesc = "" +
 	"\fMSG_TYPE_BYE\x10M\x12\x13\n" +
 	"\x0fMSG_TYPE_REPORT\x10N\x12\x1d\n" +
 	"\x19MSG_TYPE_SEGMENT_UNMAPPED\x10O\x12\x19\n" +
-	"\x15MSG_TYPE_ROUTE_RETELL\x10P\x12\x12\n" +
+	"\x15MSG_TYPE_ROUTE_RETELL\x10P\x12\x16\n" +
+	"\x12MSG_TYPE_PEER_GONE\x10Q\x12\x12\n" +
 	"\rMSG_TYPE_USER\x10\xe8\a*\xe2\x03\n" +
 	"\tErrorCode\x12\x11\n" +
 	"\rERROR_CODE_OK\x10\x00\x12\x17\n" +
@@ -5190,7 +5241,7 @@ func file_bhome_v1_bhome_proto_rawDescGZIP() []byte {
 }
 
 var file_bhome_v1_bhome_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_bhome_v1_bhome_proto_msgTypes = make([]protoimpl.MessageInfo, 66)
+var file_bhome_v1_bhome_proto_msgTypes = make([]protoimpl.MessageInfo, 67)
 var file_bhome_v1_bhome_proto_goTypes = []any{
 	(MsgType)(0),                // 0: bhome.v1.MsgType
 	(ErrorCode)(0),              // 1: bhome.v1.ErrorCode
@@ -5251,18 +5302,19 @@ var file_bhome_v1_bhome_proto_goTypes = []any{
 	(*SegmentAdd)(nil),          // 56: bhome.v1.SegmentAdd
 	(*SegmentDrop)(nil),         // 57: bhome.v1.SegmentDrop
 	(*SegmentUnmapped)(nil),     // 58: bhome.v1.SegmentUnmapped
-	(*SocketAck)(nil),           // 59: bhome.v1.SocketAck
-	(*Displaced)(nil),           // 60: bhome.v1.Displaced
-	(*Bye)(nil),                 // 61: bhome.v1.Bye
-	(*Report)(nil),              // 62: bhome.v1.Report
-	(*Grant)(nil),               // 63: bhome.v1.Grant
-	(*ReportedRoute)(nil),       // 64: bhome.v1.ReportedRoute
-	(*KnownPeer)(nil),           // 65: bhome.v1.KnownPeer
-	(*Restored)(nil),            // 66: bhome.v1.Restored
-	(*RouteRetell)(nil),         // 67: bhome.v1.RouteRetell
-	nil,                         // 68: bhome.v1.QueryCenterReply.CountersEntry
-	nil,                         // 69: bhome.v1.QueryCenterReply.LimitsEntry
-	nil,                         // 70: bhome.v1.QueryFaultsReply.CheckedEntry
+	(*PeerGone)(nil),            // 59: bhome.v1.PeerGone
+	(*SocketAck)(nil),           // 60: bhome.v1.SocketAck
+	(*Displaced)(nil),           // 61: bhome.v1.Displaced
+	(*Bye)(nil),                 // 62: bhome.v1.Bye
+	(*Report)(nil),              // 63: bhome.v1.Report
+	(*Grant)(nil),               // 64: bhome.v1.Grant
+	(*ReportedRoute)(nil),       // 65: bhome.v1.ReportedRoute
+	(*KnownPeer)(nil),           // 66: bhome.v1.KnownPeer
+	(*Restored)(nil),            // 67: bhome.v1.Restored
+	(*RouteRetell)(nil),         // 68: bhome.v1.RouteRetell
+	nil,                         // 69: bhome.v1.QueryCenterReply.CountersEntry
+	nil,                         // 70: bhome.v1.QueryCenterReply.LimitsEntry
+	nil,                         // 71: bhome.v1.QueryFaultsReply.CheckedEntry
 }
 var file_bhome_v1_bhome_proto_depIdxs = []int32{
 	1,  // 0: bhome.v1.ErrorMsg.code:type_name -> bhome.v1.ErrorCode
@@ -5283,11 +5335,11 @@ var file_bhome_v1_bhome_proto_depIdxs = []int32{
 	5,  // 15: bhome.v1.QueryTopicsReply.errmsg:type_name -> bhome.v1.ErrorMsg
 	36, // 16: bhome.v1.QueryTopicsReply.topics:type_name -> bhome.v1.TopicRow
 	5,  // 17: bhome.v1.QueryCenterReply.errmsg:type_name -> bhome.v1.ErrorMsg
-	68, // 18: bhome.v1.QueryCenterReply.counters:type_name -> bhome.v1.QueryCenterReply.CountersEntry
-	69, // 19: bhome.v1.QueryCenterReply.limits:type_name -> bhome.v1.QueryCenterReply.LimitsEntry
+	69, // 18: bhome.v1.QueryCenterReply.counters:type_name -> bhome.v1.QueryCenterReply.CountersEntry
+	70, // 19: bhome.v1.QueryCenterReply.limits:type_name -> bhome.v1.QueryCenterReply.LimitsEntry
 	5,  // 20: bhome.v1.QueryFaultsReply.errmsg:type_name -> bhome.v1.ErrorMsg
 	41, // 21: bhome.v1.QueryFaultsReply.faults:type_name -> bhome.v1.FaultRow
-	70, // 22: bhome.v1.QueryFaultsReply.checked:type_name -> bhome.v1.QueryFaultsReply.CheckedEntry
+	71, // 22: bhome.v1.QueryFaultsReply.checked:type_name -> bhome.v1.QueryFaultsReply.CheckedEntry
 	43, // 23: bhome.v1.Hello.down:type_name -> bhome.v1.Half
 	43, // 24: bhome.v1.Hello.up:type_name -> bhome.v1.Half
 	43, // 25: bhome.v1.Welcome.down:type_name -> bhome.v1.Half
@@ -5309,9 +5361,9 @@ var file_bhome_v1_bhome_proto_depIdxs = []int32{
 	50, // 41: bhome.v1.SegmentAdd.segment:type_name -> bhome.v1.SegmentRef
 	5,  // 42: bhome.v1.SegmentAdd.errmsg:type_name -> bhome.v1.ErrorMsg
 	50, // 43: bhome.v1.SegmentUnmapped.segment:type_name -> bhome.v1.SegmentRef
-	63, // 44: bhome.v1.Report.grants:type_name -> bhome.v1.Grant
-	64, // 45: bhome.v1.Report.routes:type_name -> bhome.v1.ReportedRoute
-	65, // 46: bhome.v1.Report.peers:type_name -> bhome.v1.KnownPeer
+	64, // 44: bhome.v1.Report.grants:type_name -> bhome.v1.Grant
+	65, // 45: bhome.v1.Report.routes:type_name -> bhome.v1.ReportedRoute
+	66, // 46: bhome.v1.Report.peers:type_name -> bhome.v1.KnownPeer
 	48, // 47: bhome.v1.ReportedRoute.route:type_name -> bhome.v1.RouteOpen
 	43, // 48: bhome.v1.ReportedRoute.half:type_name -> bhome.v1.Half
 	50, // 49: bhome.v1.KnownPeer.segments:type_name -> bhome.v1.SegmentRef
@@ -5334,7 +5386,7 @@ func file_bhome_v1_bhome_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_bhome_v1_bhome_proto_rawDesc), len(file_bhome_v1_bhome_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   66,
+			NumMessages:   67,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
