@@ -2,6 +2,7 @@ package node
 
 import (
 	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
+	"github.com/bhome-bus/bhome/shmio"
 )
 
 // keep remembers a message for subscribers that come late; tp.mu is held.
@@ -60,7 +61,7 @@ func (tp *topicPub) unlock() {
 }
 
 // serveHistory gives the kept messages, in order, to the routes that wait for them; tp.mu is held, so nothing newer has
-// gone there before. What finds a route full follows its policy, and is never waited for.
+// gone there before. A route gets the last that it has room for: none is waited for, and none of those between is missing.
 func (tp *topicPub) serveHistory() {
 	tp.n.mu.Lock()
 	routes := tp.dueRoutes
@@ -68,19 +69,40 @@ func (tp *topicPub) serveHistory() {
 	tp.due.Store(false)
 	tp.n.mu.Unlock()
 	for _, o := range routes {
-		for _, b := range tp.history {
-			if b.group != o.group { // of before the rules changed: it lies where others may read
-				o.countDrop()
-				continue
-			}
-			m := message{b: b}
-			_, err := o.push(&m, false)
-			if m.spare > 0 {
-				b.unref(m.spare) // it had no room
-			}
-			if err != nil {
-				break // it is over
-			}
+		o.pushHistory(tp.history)
+	}
+}
+
+// pushHistory pushes the last of kept that there is room for.
+func (o *outRoute) pushHistory(kept []*block) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.over || o.reclaim() != nil {
+		return
+	}
+	spec := o.w.Spec()
+	room, bytes := min(int(spec.Depth)-o.w.Unread(), int(spec.Out)-o.w.Out()), o.w.OutBytes()
+	first := len(kept)
+	for first > 0 && len(kept)-first < room {
+		b := kept[first-1]
+		alone := first == len(kept) && o.w.Out() == 0
+		if bytes += uint64(b.size); spec.Quota > 0 && bytes > spec.Quota && !alone {
+			break
+		}
+		if b.group != o.group { // of before the rules changed: it lies where others may read
+			break
+		}
+		first--
+	}
+	for _, b := range kept[first:] {
+		m := message{b: b}
+		out, err := o.stage(&m, false)
+		if m.spare > 0 {
+			b.unref(m.spare) // it had no room after all
+		}
+		if err != nil || out != shmio.Sent {
+			break
 		}
 	}
+	o.w.Commit()
 }

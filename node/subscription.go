@@ -56,7 +56,7 @@ func Expiry(d time.Duration) SubOption { return func(o *subOptions) { o.msg.Expi
 // default. One message may be larger.
 func Quota(bytes uint64) SubOption { return func(o *subOptions) { o.msg.Quota = bytes } }
 
-// History asks each publisher that keeps some (Keep) for its last messages first.
+// History asks each publisher that keeps some (Keep) for its last messages first: as many as fit Depth and Quota.
 func History() SubOption { return func(o *subOptions) { o.msg.History = true } }
 
 // Wait is how Receive waits; the node's strategy by default.
