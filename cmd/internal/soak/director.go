@@ -64,7 +64,8 @@ type member struct {
 	known                time.Time // since when
 	bornIn, readyIn      int       // epochs
 	diedIn               int
-	alone                bool     // it died while there was no center, or a new one
+	diedAt               time.Time
+	alone                bool     // it died while there was no center, or a new one, or one that died before it had told all
 	readySlots           uint32   // how many it had then
 	settledBefore        []uint32 // members that the center knew well when this one was started
 }
@@ -139,7 +140,7 @@ func (m *member) name() string {
 
 // died notes when a process died.
 func (d *director) died(m *member) {
-	m.diedIn = d.epoch
+	m.diedIn, m.diedAt = d.epoch, time.Now()
 	m.alone = d.down || m.epoch != d.epoch || time.Since(d.epochBegan) < resumed
 }
 

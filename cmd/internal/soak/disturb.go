@@ -205,6 +205,11 @@ func (d *director) endCenter(sig syscall.Signal) error {
 	}
 	d.act(what, "away for "+away.String())
 	d.down, d.downUntil, d.centerStill = true, time.Now().Add(away), time.Time{}
+	for _, m := range d.members { // who was stopped may not have been told all of those that have died just before
+		if m.gone() && time.Since(m.diedAt) < resumed {
+			m.alone = true
+		}
+	}
 	if err := d.bus.End(sig); err != nil {
 		return d.fault("bhomed did not end well: %v", err)
 	}

@@ -131,12 +131,14 @@ func (d *director) difference(m *member, i int) (wrong []string, pairs int) {
 		if pub.lossless() && spec.Policy == node.Block {
 			// One that died when the center did may have taken with it what the center had still to pass on: where some of
 			// its memory is. The subscriber then says that it met messages it couldn't read.
-			// What it had begun to send when it was told to close, it may have sent to some.
-			if t.Lost > 0 && t.LostAt < sent && !(p.gone() && p.alone && m.report.Stats.BadWords > 0) {
+			unreadable := p.gone() && p.alone && m.report.Stats.BadWords > 0
+			// What it had begun to send when it was told to close, it may have sent to some; the others count it as dropped.
+			most += begun - min(begun, sent)
+			if t.Lost > 0 && t.LostAt < sent && !unreadable {
 				say("of %s (%q, slot %d, gone %v) %d messages are lost, the first is %d; it has %d to %d, and can't read %d words", p.name(), pub.Topic, src[1], p.gone(), t.Lost, t.LostAt, t.First, t.Next-1, m.report.Stats.BadWords)
 			}
 			switch {
-			case had && t.Next < sent:
+			case had && t.Next < sent && !unreadable:
 				say("of %s (%q, slot %d, gone %v) it has messages %d to %d; %d to %d are missing", p.name(), pub.Topic, src[1], p.gone(), t.First, t.Next-1, t.Next, sent-1)
 			case had && t.First > c.from && !c.loose && !spec.History:
 				say("of %s (%q, slot %d) the first message is %d; it is owed all from %d on", p.name(), pub.Topic, src[1], t.First, c.from)
