@@ -403,6 +403,12 @@ func (p *pubSub) unadvertise(c actor.Context, session uint64, topic string) {
 		return
 	}
 	p.forgetTopic(pub, topic)
+	p.dropTopic(c, pub, topic)
+}
+
+// dropTopic takes a topic off a publisher's routes, and ends those on which nothing comes any more.
+func (p *pubSub) dropTopic(c actor.Context, pub *publisher, topic string) {
+	session := pub.party.id.Session
 	for _, r := range pub.routes {
 		id := r.topics[topic]
 		if id == 0 {

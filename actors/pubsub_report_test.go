@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"fmt"
 	"testing"
 
 	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
@@ -60,5 +61,58 @@ func TestOneRouteForAPairThatComesBack(t *testing.T) {
 				t.Errorf("routes: %v", h.routes)
 			}
 		})
+	}
+}
+
+// What a node closed while there was no center ends, though its end was reported before; also if the other end is reported
+// only when the node has said all.
+func TestWhatWasClosedMeanwhileEnds(t *testing.T) {
+	half := func(role bhomev1.Role) *reportedRoute {
+		o := &bhomev1.RouteOpen{Route: 5, Role: role, Kind: bhomev1.RouteKind_ROUTE_KIND_PUBSUB, Slots: 8, Depth: 8, Out: 16, Subscription: 1,
+			Topics: []*bhomev1.TopicID{{Id: 7, Name: "a.x"}}}
+		if role == bhomev1.Role_ROLE_WRITER {
+			o.PeerSession = 200
+			return &reportedRoute{id: fakeNode(100).id, route: &bhomev1.ReportedRoute{Route: o}}
+		}
+		o.PeerSession = 100
+		return &reportedRoute{id: fakeNode(200).id, route: &bhomev1.ReportedRoute{Route: o}}
+	}
+	for _, late := range []bool{false, true} {
+		for _, closed := range []string{"publisher", "subscription"} {
+			t.Run(fmt.Sprintf("%s, late %v", closed, late), func(t *testing.T) {
+				h := newHub(t)
+				// The one that closed something says all; the other follows, before or after.
+				mine, theirs, me, them := half(bhomev1.Role_ROLE_WRITER), half(bhomev1.Role_ROLE_READER), uint64(100), uint64(200)
+				if closed == "subscription" {
+					mine, theirs, me, them = theirs, mine, them, me
+				}
+				h.reported(h.c, mine)
+				if !late {
+					h.reported(h.c, theirs)
+				}
+				h.restored(h.c, me)
+				if late {
+					h.reported(h.c, theirs)
+				}
+				told := map[uint64]bool{}
+				for _, s := range h.c.take() {
+					if m, ok := s.msg.(*closeRoute); ok && m.route == 5 && m.alive {
+						told[sessionOf(s.to)] = true
+					}
+				}
+				if !told[100] || !told[200] {
+					t.Errorf("told of the end: %v", told)
+				}
+				if closed == "subscription" {
+					h.must(them, &bhomev1.Advertise{Topic: "a.x"})
+				} else {
+					h.must(them, sub(1, "a."))
+				}
+				h.restored(h.c, them)
+				if len(h.routes) != 0 || len(h.adopted) != 0 || h.pubs[100] != nil && len(h.pubs[100].routes) != 0 {
+					t.Errorf("routes %v, subscriptions to come %v", h.routes, h.adopted)
+				}
+			})
+		}
 	}
 }

@@ -25,6 +25,8 @@ func (p *pubSub) reported(c actor.Context, m *reportedRoute) {
 		h.close(c, endsDisagree)
 	case !p.allows(h.writer, &h.reader.id):
 		h.close(c, forbidden)
+	case p.subs[subKeyOf(h)] == nil && p.reports.restored[h.reader.id.Session]:
+		h.close(c, "the subscription was closed") // while there was no center
 	default:
 		s := p.reporter(h)
 		p.adopt(c, h, s)
@@ -39,6 +41,9 @@ func (p *pubSub) reported(c actor.Context, m *reportedRoute) {
 		}
 		if len(missed) > 0 {
 			c.Send(h.reader.id.pidOf, &routeTopics{msg: &bhomev1.RouteTopics{Route: m.route.GetRoute().GetRoute(), Added: missed}, role: bhomev1.Role_ROLE_READER})
+		}
+		if p.reports.restored[h.writer.id.Session] {
+			p.prune(c, h.writer.id.Session)
 		}
 	}
 }
@@ -56,6 +61,30 @@ func (p *pubSub) restored(c actor.Context, session uint64) {
 			delete(p.adopted, key)
 		}
 	}
+	p.prune(c, session)
+}
+
+// prune takes the topics off a publisher's routes that it has closed while there was no center.
+func (p *pubSub) prune(c actor.Context, session uint64) {
+	pub := p.pubs[session]
+	if pub == nil {
+		return
+	}
+	closed := map[string]bool{}
+	for _, r := range pub.routes {
+		for topic := range r.topics {
+			closed[topic] = pub.topics[topic] == nil
+		}
+	}
+	for topic, is := range closed {
+		if is {
+			p.dropTopic(c, pub, topic)
+		}
+	}
+}
+
+func subKeyOf(h *halfReport) subKey {
+	return subKey{h.reader.id.Session, h.reader.route.GetRoute().GetSubscription()}
 }
 
 // lone finishes a route that the center before had told only one end of. The writer may have sent on it: then its
@@ -93,7 +122,7 @@ func (p *pubSub) allows(writer *reportedRoute, reader *Identity) bool {
 
 // reporter is the subscription of a route that both ends have reported, if need be one whose Subscribe is to come.
 func (p *pubSub) reporter(h *halfReport) *subscription {
-	key := subKey{h.reader.id.Session, h.reader.route.GetRoute().GetSubscription()}
+	key := subKeyOf(h)
 	if s := p.subs[key]; s != nil {
 		return s
 	}

@@ -32,7 +32,7 @@ func (g *registry) restored(c actor.Context, session uint64) {
 	for key, routes := range g.kept {
 		if key.session == session {
 			for _, r := range routes {
-				g.close(c, r, "the service was closed", true, true)
+				g.close(c, r, closedService, true, true)
 			}
 		}
 	}
@@ -104,7 +104,10 @@ func (g *registry) repliesTo(id *Identity, group string) bool {
 	return false // a rule that isn't there any more, or another list
 }
 
-const loneRoute = "its other end is not there any more"
+const (
+	loneRoute     = "its other end is not there any more"
+	closedService = "the service was closed"
+)
 
 func (g *registry) adopt(c actor.Context, h *halfReport) {
 	w := h.writer.route.GetRoute()
@@ -114,6 +117,9 @@ func (g *registry) adopt(c actor.Context, h *halfReport) {
 	// Its service, and the client's asking for it, are told after this: they find it.
 	g.outlived(w, h.reader.route.GetRoute().GetSubscription(), party{h.writer.id, h.writer.id.pidOf}, party{h.reader.id, h.reader.id.pidOf})
 	h.adopt(c)
+	if r := g.routes[w.GetRoute()]; g.reports.restored[h.reader.id.Session] && g.kept[r.service][r.id] != nil {
+		g.close(c, r, closedService, true, true)
+	}
 }
 
 func (g *registry) rows() *topicRowsR {

@@ -125,8 +125,8 @@ func (d *director) difference(m *member, i int) (wrong []string, pairs int) {
 		pairs++
 		// A publisher that died with the center away may have taken with it what only they two knew of: the way to it.
 		unknown := p.gone() && p.bornIn != p.diedIn && !had
-		if p.alone && !had && spec.Policy == node.Block && sent-min(sent, c.from) <= uint64(spec.Depth) {
-			unknown = true // so has one that died just before the center did; a queue that is never read takes no more than that
+		if p.alone && !had && (spec.Policy != node.Block || sent-min(sent, c.from) <= uint64(spec.Depth)) {
+			unknown = true // so has one that died just before the center did; a Block queue that is never read takes no more
 		}
 		if had && t.Next > begun {
 			say("message %d came of %s, which has begun to send %d", t.Next-1, p.name(), begun)
