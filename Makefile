@@ -19,7 +19,8 @@ build: ## build bin/bhomed and bin/bhctl
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/bhomed ./cmd/bhomed
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/bhctl ./cmd/bhctl
 
-test: fmt vet staticcheck race integration fuzz ## everything that CI checks
+test: fmt vet staticcheck race integration fuzz soak ## everything that CI checks
+test: SEED = 1
 
 fmt: ## fail if a file isn't as gofmt has it
 	@out="$$(gofmt -l .)" || exit; if [ -n "$$out" ]; then echo "gofmt -w would change:"; echo "$$out"; exit 1; fi

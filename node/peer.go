@@ -422,13 +422,27 @@ func (lk *link) askAbout(p *peer) {
 	})
 }
 
-// askAboutTheDead asks a new center of those of whom the one before has not said it.
+// askAboutUnwatched asks the center to tell of the end of a peer whose pidfd never came.
+func (n *Node) askAboutUnwatched(p *peer) {
+	lk := n.link.Load()
+	if lk != nil && p.unwatched() {
+		lk.askAbout(p)
+	}
+}
+
+func (p *peer) unwatched() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.pidWatch == nil
+}
+
+// askAboutTheDead asks a new center of those of whom the one before has not said it, and of those that it alone tells of.
 func (lk *link) askAboutTheDead() {
 	n := lk.n
 	var dead []*peer
 	n.mu.Lock()
 	for _, p := range n.peers {
-		if p.dead.Load() && !p.settled {
+		if !p.settled && (p.dead.Load() || p.unwatched()) {
 			dead = append(dead, p)
 		}
 	}
@@ -438,14 +452,16 @@ func (lk *link) askAboutTheDead() {
 	}
 }
 
-// onPeerGone hears that all has been told of a peer that is dead.
+// onPeerGone hears that all has been told of a peer that is gone.
 func (n *Node) onPeerGone(m *bhomev1.PeerGone) {
 	n.mu.Lock()
 	p := n.peers[m.GetSession()]
-	if p == nil || !p.dead.Load() {
-		n.mu.Unlock()
+	n.mu.Unlock()
+	if p == nil {
 		return
 	}
+	n.peerDied(p)
+	n.mu.Lock()
 	p.settled = true
 	var in []*inRoute
 	for _, r := range n.in {

@@ -375,6 +375,15 @@ func (n *Node) onRouteClose(m *bhomev1.RouteClose) {
 	default:
 		r.endTold(true)
 	}
+	if m.GetPeerAlive() {
+		return
+	}
+	if o != nil {
+		n.askAboutUnwatched(o.peer)
+	}
+	if r != nil {
+		n.askAboutUnwatched(r.peer)
+	}
 }
 
 // mayFree reports whether the half of a route that is over can be used for something else: its reader has left it. (What it
