@@ -74,6 +74,7 @@ func (n *Node) backstopInboxes() {
 	}
 	n.mu.Unlock()
 	inboxes = append(inboxes, n.replies.inbox)
+	n.replies.look()
 	if lk := n.link.Load(); lk != nil {
 		inboxes = append(inboxes, lk.down)
 		for i := range lk.up {

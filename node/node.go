@@ -100,8 +100,7 @@ func Attach(ctx context.Context, cfg Config) (*Node, error) {
 	n.procIndex.Store(-1)
 	n.outList.Store(&[]*outRoute{})
 	n.mag = newMagazine(n, cfg.Magazine)
-	n.replies = &replies{n: n, inbox: shmio.NewInbox(cfg.Wait), calls: map[uint64]*pendingCall{}}
-	n.replies.slots.n = n
+	n.replies = newReplies(n)
 	var err error
 	if n.reactor, err = shmio.NewReactor(); err != nil {
 		return nil, fmt.Errorf("attach: %w", err)

@@ -4,11 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"sync"
 	"sync/atomic"
-
-	"google.golang.org/protobuf/proto"
 
 	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
 	"github.com/bhome-bus/bhome/shmio"
@@ -113,6 +110,8 @@ type pendingCall struct {
 	o     *outRoute // to the provider; the call has a place in its calls
 	topic string
 	done  func(*Reply, error) // once
+
+	unattended bool // nobody waits for it in await
 }
 
 func (c *pendingCall) session() uint64 { return c.o.peer.session }
@@ -139,17 +138,6 @@ func (o *outRoute) begin(ctx context.Context) error {
 	}
 }
 
-// replies is where all replies to this process arrive.
-type replies struct {
-	n     *Node
-	inbox *shmio.Inbox
-	slots slots
-
-	mu    sync.Mutex
-	calls map[uint64]*pendingCall
-	seq   uint64
-}
-
 // Reply is an answer, the caller's until Release.
 type Reply struct{ m Message }
 
@@ -169,25 +157,19 @@ func (r *Reply) Release() error { return r.m.Release() }
 // ErrNoProvider, ErrProviderGone (it died with the request in hand; it may have acted on it, so it is not asked again),
 // *HandlerError, ErrTooLarge, ErrNoMemory.
 func (n *Node) Request(ctx context.Context, topic string, payload []byte) (*Reply, error) {
-	type result struct {
-		r   *Reply
-		err error
-	}
-	ch := make(chan result, 1)
-	corr, err := n.ask(ctx, topic, payload, func(r *Reply, err error) { ch <- result{r, err} })
+	w := waiter(make(chan replied, 1))
+	corr, err := n.ask(ctx, topic, payload, w.done, false)
 	if err != nil {
 		return nil, err
 	}
-	select {
-	case res := <-ch:
-		return res.r, res.err
-	case <-ctx.Done():
-		if n.replies.cancel(corr) {
-			return nil, fmt.Errorf("request %q: %w", topic, context.Cause(ctx))
-		}
-		res := <-ch // it came at the same moment
-		return res.r, res.err
+	if a, ok := n.replies.await(ctx, w); ok {
+		return a.r, a.err
 	}
+	if n.replies.cancel(corr) {
+		return nil, fmt.Errorf("request %q: %w", topic, context.Cause(ctx))
+	}
+	a := <-w // it came at the same moment
+	return a.r, a.err
 }
 
 // RequestAsync asks like Request and returns once the request is on its way; done hears the reply, or why there is none,
@@ -203,7 +185,7 @@ func (n *Node) RequestAsync(ctx context.Context, topic string, payload []byte, d
 			(*f)()
 		}
 		done(r, err)
-	})
+	}, true)
 	if err != nil {
 		return err
 	}
@@ -219,8 +201,8 @@ func (n *Node) RequestAsync(ctx context.Context, topic string, payload []byte, d
 	return nil
 }
 
-// ask sends a request; done is called once, unless cancel takes the call first.
-func (n *Node) ask(ctx context.Context, topic string, payload []byte, done func(*Reply, error)) (uint64, error) {
+// ask sends a request; done is called once, unless cancel takes the call first. unattended: nobody waits in await for it.
+func (n *Node) ask(ctx context.Context, topic string, payload []byte, done func(*Reply, error), unattended bool) (uint64, error) {
 	if err := wire.ValidateTopic(topic); err != nil {
 		return 0, fmt.Errorf("request: %w", err)
 	}
@@ -240,7 +222,7 @@ func (n *Node) ask(ctx context.Context, topic string, payload []byte, done func(
 		}
 		err := cr.o.begin(ctx)
 		if err == nil {
-			corr := n.replies.register(&pendingCall{o: cr.o, topic: topic, done: done})
+			corr := n.replies.register(&pendingCall{o: cr.o, topic: topic, done: done, unattended: unattended})
 			if err = n.sendRequest(ctx, cr, corr, payload); err == nil {
 				return corr, nil
 			}
@@ -301,144 +283,6 @@ func (n *Node) WaitForService(ctx context.Context, topic string) error {
 		case <-n.closing:
 			return fmt.Errorf("wait for service %q: %w", topic, n.whyClosed())
 		}
-	}
-}
-
-func (rs *replies) register(c *pendingCall) uint64 {
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	rs.seq++
-	rs.calls[rs.seq] = c
-	return rs.seq
-}
-
-func (rs *replies) take(corr uint64) *pendingCall {
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	c := rs.calls[corr]
-	delete(rs.calls, corr)
-	return c
-}
-
-// cancel gives a call up and tells its provider; false if its answer was there first.
-func (rs *replies) cancel(corr uint64) bool {
-	c := rs.take(corr)
-	if c == nil {
-		return false
-	}
-	n := rs.n
-	n.mu.Lock()
-	sc := n.clients[c.topic]
-	n.mu.Unlock()
-	for _, r := range *sc.routes.Load() {
-		if r.o.peer.session == c.session() {
-			// The next request goes behind it: the provider has room for that one only now.
-			r.o.pending.send(message{in: wire.Inline{Kind: wire.KindCancel, Topic: r.topicID, HasCorr: true, Corr: corr}}, func(error) { c.over() })
-			return true
-		}
-	}
-	c.over()
-	return true
-}
-
-// receive hands replies to their callers until the node closes.
-func (rs *replies) receive(ctx context.Context) {
-	for {
-		sl := rs.slots.get()
-		rd, err := rs.inbox.Receive(ctx, &sl.rec)
-		if err != nil {
-			rs.slots.put(sl)
-			if rd == nil {
-				return
-			}
-			rd.Tag().(*inRoute).spoiled(err)
-			continue
-		}
-		r := rd.Tag().(*inRoute)
-		if err = r.read(&sl.rec, &sl.m); err != nil {
-			if !errors.Is(err, errPutBack) {
-				r.reject(err)
-			}
-			rs.slots.put(sl)
-		} else {
-			rs.deliver(r, sl)
-			runtime.Gosched() // to the caller, on this thread: it would wait for another to wake up
-		}
-		r.settled.Store(rd.Head()) // this goroutine alone moves it
-		if r.ending.Load() {
-			r.drained()
-		}
-	}
-}
-
-func (rs *replies) deliver(r *inRoute, sl *slot) {
-	sl.route = r
-	rs.mu.Lock()
-	c := rs.calls[sl.m.corr]
-	if c != nil && c.session() == r.peer.session { // nobody answers for another
-		delete(rs.calls, sl.m.corr)
-	} else {
-		c = nil
-	}
-	rs.mu.Unlock()
-	if c == nil {
-		sl.discard() // late: the caller has given up
-		return
-	}
-	c.over()
-	sl.topic = c.topic
-	switch sl.m.kind {
-	case wire.KindReply:
-		c.done(&Reply{m: sl.message()}, nil)
-	case wire.KindErrorReply:
-		var e bhomev1.ErrorMsg
-		err := error(&HandlerError{Topic: c.topic, Message: "the handler failed and its error could not be told"})
-		if perr := proto.Unmarshal(append([]byte(nil), sl.m.payload...), &e); perr == nil {
-			if told := fromErrorMsg(&e, c.topic); told != nil {
-				err = told
-			}
-		}
-		sl.discard()
-		c.done(nil, fmt.Errorf("request %q to %q: %w", c.topic, r.peer.name, err))
-	default:
-		sl.discard()
-		c.done(nil, fmt.Errorf("request %q to %q: %w: message kind %d", c.topic, r.peer.name, wire.ErrBadHeader, sl.m.kind))
-	}
-}
-
-func (rs *replies) routeAdded(*inRoute) {}
-
-func (rs *replies) refused(*inRoute, *received) {}
-
-// routeOver hears that all replies of a provider that come over a route have been taken; if it is gone, what is unanswered
-// stays so.
-func (rs *replies) routeOver(r *inRoute) {
-	if r.gone.Load() {
-		rs.fail(func(c *pendingCall) bool {
-			return c.session() == r.peer.session && c.o.open.GetReplyAccess() == r.open.GetAccess()
-		}, r.peer)
-	}
-}
-
-// failAll tells the callers of a provider that it is gone.
-func (rs *replies) failAll(p *peer) {
-	rs.fail(func(c *pendingCall) bool { return c.session() == p.session }, p)
-}
-
-// fail ends some of the calls to a provider.
-func (rs *replies) fail(which func(*pendingCall) bool, p *peer) {
-	rs.mu.Lock()
-	var gone []*pendingCall
-	for corr, c := range rs.calls {
-		if which(c) {
-			gone = append(gone, c)
-			delete(rs.calls, corr)
-		}
-	}
-	rs.mu.Unlock()
-	for _, c := range gone {
-		c.over()
-		c.done(nil, fmt.Errorf("request %q to %q: %w", c.topic, p.name, ErrProviderGone))
 	}
 }
 

@@ -295,6 +295,9 @@ func (r *inRoute) end(gone bool) {
 	r.mu.Unlock()
 	r.inbox.Wake(r.r)
 	r.drained()
+	if r.kind == bhomev1.RouteKind_ROUTE_KIND_REPLY {
+		r.n.replies.look() // there may be nobody who receives
+	}
 	r.n.poke() // its sender may have to say first that it has ended, too
 }
 

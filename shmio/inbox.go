@@ -9,6 +9,9 @@ import (
 // ErrInboxClosed says that the Inbox was closed.
 var ErrInboxClosed = errors.New("shmio: inbox closed")
 
+// ErrNudged says that somebody wants a receiver to look around: see Nudge.
+var ErrNudged = errors.New("shmio: nudged")
+
 const (
 	// coolAfter is how many messages other routes deliver before a route that delivered none of them is no longer polled.
 	coolAfter = 256
@@ -29,6 +32,7 @@ type Inbox struct {
 	leading  bool   // one of them sleeps at the favourite's bell
 	spinning bool   // somebody looks at the hot routes now and then: they needn't be armed
 	closed   bool
+	nudged   bool
 	spin     spinner // the spinning receiver's; else guarded by mu
 	signal   chan struct{}
 	done     chan struct{}
@@ -200,6 +204,14 @@ func (in *Inbox) Backstop() {
 	}
 }
 
+// Nudge has one receiver, the one that waits or the next that comes, return with ErrNudged.
+func (in *Inbox) Nudge() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.nudged = true
+	in.wakeOne()
+}
+
 // Close ends all receiving with ErrInboxClosed and lets the readers go.
 func (in *Inbox) Close() {
 	in.mu.Lock()
@@ -265,6 +277,11 @@ func (in *Inbox) receive(ctx context.Context, rec *Record) (*Reader, error) {
 		if in.closed {
 			return nil, ErrInboxClosed
 		}
+		if in.nudged {
+			in.nudged = false
+			in.passOn()
+			return nil, ErrNudged
+		}
 		if r, err := in.poll(rec); r != nil {
 			in.passOn()
 			return r, err
@@ -274,6 +291,9 @@ func (in *Inbox) receive(ctx context.Context, rec *Record) (*Reader, error) {
 				if r, err := in.spinOn(ctx, rec); r != nil || err != nil {
 					in.passOn()
 					return r, err
+				}
+				if in.closed || in.nudged {
+					continue
 				}
 			}
 			if !in.armAll() {
@@ -296,8 +316,8 @@ func (in *Inbox) spinOn(ctx context.Context, rec *Record) (*Reader, error) {
 		in.mu.Unlock()
 		more, check := in.spin.again()
 		in.mu.Lock()
-		if in.closed {
-			return nil, ErrInboxClosed
+		if in.closed || in.nudged {
+			return nil, nil
 		}
 		if check && ctx.Err() != nil {
 			return nil, ctx.Err()

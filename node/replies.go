@@ -1,0 +1,268 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"google.golang.org/protobuf/proto"
+
+	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
+	"github.com/bhome-bus/bhome/shmio"
+	"github.com/bhome-bus/bhome/wire"
+)
+
+// replies is where all replies to this process arrive.
+type replies struct {
+	n     *Node
+	inbox *shmio.Inbox
+	slots slots
+
+	turn   chan struct{} // holds a token: who takes it receives, for all
+	wanted chan struct{} // receive has to look
+
+	mu         sync.Mutex
+	calls      map[uint64]*pendingCall
+	seq        uint64
+	unattended int // calls that nobody waits for in await
+}
+
+func newReplies(n *Node) *replies {
+	rs := &replies{n: n, inbox: shmio.NewInbox(n.cfg.Wait), turn: make(chan struct{}, 1), wanted: make(chan struct{}, 1), calls: map[uint64]*pendingCall{}}
+	rs.slots.n = n
+	rs.turn <- struct{}{}
+	return rs
+}
+
+func (rs *replies) register(c *pendingCall) uint64 {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	rs.seq++
+	rs.calls[rs.seq] = c
+	if c.unattended {
+		rs.unattended++
+		rs.look()
+	}
+	return rs.seq
+}
+
+func (rs *replies) take(corr uint64) *pendingCall {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	c := rs.calls[corr]
+	rs.forget(corr, c)
+	return c
+}
+
+// forget drops a call, which may be nil; rs.mu is held.
+func (rs *replies) forget(corr uint64, c *pendingCall) {
+	if c == nil {
+		return
+	}
+	delete(rs.calls, corr)
+	if c.unattended {
+		rs.unattended--
+	}
+}
+
+// cancel gives a call up and tells its provider; false if its answer was there first.
+func (rs *replies) cancel(corr uint64) bool {
+	c := rs.take(corr)
+	if c == nil {
+		return false
+	}
+	n := rs.n
+	n.mu.Lock()
+	sc := n.clients[c.topic]
+	n.mu.Unlock()
+	for _, r := range *sc.routes.Load() {
+		if r.o.peer.session == c.session() {
+			// The next request goes behind it: the provider has room for that one only now.
+			r.o.pending.send(message{in: wire.Inline{Kind: wire.KindCancel, Topic: r.topicID, HasCorr: true, Corr: corr}}, func(error) { c.over() })
+			return true
+		}
+	}
+	c.over()
+	return true
+}
+
+// receive is the goroutine that hands replies to those that don't wait for them, until the node closes; else it leaves that
+// to those that do.
+func (rs *replies) receive(ctx context.Context) {
+	for {
+		select {
+		case <-rs.wanted:
+		case <-ctx.Done():
+			return
+		}
+		select {
+		case <-rs.turn:
+		case <-ctx.Done():
+			return
+		}
+		for rs.next(rs.takeUnattended(ctx)) {
+		}
+		rs.turn <- struct{}{}
+	}
+}
+
+// takeUnattended waits for a reply if somebody asked who doesn't wait, else takes what there is.
+func (rs *replies) takeUnattended(ctx context.Context) (*slot, *shmio.Reader, error) {
+	sl := rs.slots.get()
+	rs.mu.Lock()
+	wait := rs.unattended > 0
+	rs.mu.Unlock()
+	if wait {
+		rd, err := rs.inbox.Receive(ctx, &sl.rec)
+		return sl, rd, err
+	}
+	rd, err := rs.inbox.TryReceive(&sl.rec)
+	return sl, rd, err
+}
+
+// look has the goroutine look whether something has come that nobody waits for.
+func (rs *replies) look() {
+	select {
+	case rs.wanted <- struct{}{}:
+	default:
+	}
+}
+
+// replied is what came of a request.
+type replied struct {
+	r   *Reply
+	err error
+}
+
+// waiter is a caller that waits; it holds one answer.
+type waiter chan replied
+
+func (w waiter) done(r *Reply, err error) { w <- replied{r, err} }
+
+// await waits for w's answer; false: ctx ended first. Of those that wait, one receives for all: an answer that comes to who
+// receives itself needs no other goroutine to wake up.
+func (rs *replies) await(ctx context.Context, w waiter) (replied, bool) {
+	for {
+		select {
+		case a := <-w:
+			return a, true
+		case <-rs.turn:
+			for len(w) == 0 { // it may have come while we waited for our turn
+				sl := rs.slots.get()
+				rd, err := rs.inbox.Receive(ctx, &sl.rec)
+				if !rs.next(sl, rd, err) {
+					break
+				}
+			}
+			rs.turn <- struct{}{} // to another that waits
+			if len(w) == 0 && ctx.Err() == nil {
+				a := <-w // the node closes, and says so to all
+				return a, true
+			}
+		case <-ctx.Done():
+			return replied{}, false
+		}
+	}
+}
+
+// next does with what was received what is to be done; false: nothing was. Only who has the turn calls it.
+func (rs *replies) next(sl *slot, rd *shmio.Reader, err error) bool {
+	if rd == nil {
+		rs.slots.put(sl)
+		return errors.Is(err, shmio.ErrNudged)
+	}
+	r := rd.Tag().(*inRoute)
+	if err != nil {
+		rs.slots.put(sl)
+		r.spoiled(err)
+		return true
+	}
+	if err = r.read(&sl.rec, &sl.m); err != nil {
+		if !errors.Is(err, errPutBack) {
+			r.reject(err)
+		}
+		rs.slots.put(sl)
+	} else {
+		rs.deliver(r, sl)
+	}
+	r.settled.Store(rd.Head()) // who has the turn alone moves it
+	if r.ending.Load() {
+		r.drained()
+	}
+	return true
+}
+
+func (rs *replies) deliver(r *inRoute, sl *slot) {
+	sl.route = r
+	rs.mu.Lock()
+	c := rs.calls[sl.m.corr]
+	if c != nil && c.session() == r.peer.session { // nobody answers for another
+		rs.forget(sl.m.corr, c)
+	} else {
+		c = nil
+	}
+	rs.mu.Unlock()
+	if c == nil {
+		sl.discard() // late: the caller has given up
+		return
+	}
+	c.over()
+	sl.topic = c.topic
+	switch sl.m.kind {
+	case wire.KindReply:
+		c.done(&Reply{m: sl.message()}, nil)
+	case wire.KindErrorReply:
+		var e bhomev1.ErrorMsg
+		err := error(&HandlerError{Topic: c.topic, Message: "the handler failed and its error could not be told"})
+		if perr := proto.Unmarshal(append([]byte(nil), sl.m.payload...), &e); perr == nil {
+			if told := fromErrorMsg(&e, c.topic); told != nil {
+				err = told
+			}
+		}
+		sl.discard()
+		c.done(nil, fmt.Errorf("request %q to %q: %w", c.topic, r.peer.name, err))
+	default:
+		sl.discard()
+		c.done(nil, fmt.Errorf("request %q to %q: %w: message kind %d", c.topic, r.peer.name, wire.ErrBadHeader, sl.m.kind))
+	}
+}
+
+func (rs *replies) routeAdded(*inRoute) {}
+
+func (rs *replies) refused(*inRoute, *received) {}
+
+// routeOver hears that all replies of a provider that come over a route have been taken; if it is gone, what is unanswered
+// stays so.
+func (rs *replies) routeOver(r *inRoute) {
+	if r.gone.Load() {
+		rs.fail(func(c *pendingCall) bool {
+			return c.session() == r.peer.session && c.o.open.GetReplyAccess() == r.open.GetAccess()
+		}, r.peer)
+	}
+}
+
+// failAll tells the callers of a provider that it is gone.
+func (rs *replies) failAll(p *peer) {
+	rs.fail(func(c *pendingCall) bool { return c.session() == p.session }, p)
+}
+
+// fail ends some of the calls to a provider.
+func (rs *replies) fail(which func(*pendingCall) bool, p *peer) {
+	rs.mu.Lock()
+	var gone []*pendingCall
+	for corr, c := range rs.calls {
+		if which(c) {
+			gone = append(gone, c)
+			rs.forget(corr, c)
+		}
+	}
+	rs.mu.Unlock()
+	if len(gone) > 0 {
+		defer rs.inbox.Nudge() // one of them may be who receives
+	}
+	for _, c := range gone {
+		c.over()
+		c.done(nil, fmt.Errorf("request %q to %q: %w", c.topic, p.name, ErrProviderGone))
+	}
+}
