@@ -177,8 +177,9 @@ func (r *Reader) Unread() uint64 {
 	return min(p.tail.Load()-from, uint64(r.spec.Slots))
 }
 
-// Leave tells the writer that this end looks at its half no more, but for whether it is there. Take the Reader out of its
-// inbox first. false: not yet, as blocks are held, or returns wait that the writer has no room for.
+// Leave tells the writer that this end looks at its half no more, but for whether it is there: nothing is received after
+// it. Take the Reader out of its inbox first; like TryReceive it belongs to one goroutine at a time. false: not yet, as
+// blocks are held, or returns wait that the writer has no room for.
 func (r *Reader) Leave() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -188,7 +189,7 @@ func (r *Reader) Leave() bool {
 	if r.flush(); r.held.Load() > 0 || len(r.backlog) > 0 {
 		return false
 	}
-	r.gone = true
+	r.gone, r.reading, r.tail = true, false, r.next
 	r.half.left.Store(r.id) // pairs with Writer.ReaderLeft: it takes the returns before it
 	return true
 }

@@ -106,7 +106,7 @@ func (r *Reader) load() (bool, error) {
 
 // ready tells whether reading may begin: the writer honours claims, or writes no more.
 func (r *Reader) ready() bool {
-	if r.peer == nil {
+	if r.peer == nil || r.gone { // what the memory holds after Leave is another route's
 		return false
 	}
 	// dead first: a process that joined and pushed before it died is read to its end either way.
