@@ -64,6 +64,20 @@ func TestOneRouteForAPairThatComesBack(t *testing.T) {
 	}
 }
 
+// A route that its subscriber has had and ended, of which only the publisher's end is left, isn't opened a second time: the
+// publisher knows the subscriber's old half. They get another route.
+func TestARouteThatWasReadIsNotOpenedAgain(t *testing.T) {
+	h := newHub(t)
+	h.reported(h.c, &reportedRoute{id: fakeNode(100).id, route: &bhomev1.ReportedRoute{Joined: true, Route: &bhomev1.RouteOpen{Route: 5, Role: bhomev1.Role_ROLE_WRITER,
+		Kind: bhomev1.RouteKind_ROUTE_KIND_PUBSUB, Slots: 8, Depth: 8, Out: 16, PeerSession: 200, Subscription: 1, Topics: []*bhomev1.TopicID{{Id: 7, Name: "a.x"}}}}})
+	h.must(200, sub(1, "a."))
+	h.must(100, &bhomev1.Advertise{Topic: "a.x"})
+	h.restored(h.c, 200)
+	if len(h.routes) != 1 || h.routes[5] != nil {
+		t.Errorf("routes: %v", h.routes)
+	}
+}
+
 // What a node closed while there was no center ends, though its end was reported before; also if the other end is reported
 // only when the node has said all.
 func TestWhatWasClosedMeanwhileEnds(t *testing.T) {

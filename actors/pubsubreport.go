@@ -90,7 +90,8 @@ func subKeyOf(h *halfReport) subKey {
 // lone finishes a route that the center before had told only one end of. The writer may have sent on it: then its
 // subscriber gets it now. If it was the reader, or the subscription is over, the route ends.
 func (p *pubSub) lone(c actor.Context, h *halfReport) {
-	if h.writer != nil {
+	// A reader that the writer knows has had it: it has heard of its end, or closed it.
+	if h.writer != nil && !h.writer.route.GetJoined() {
 		w := h.writer.route.GetRoute()
 		s := p.subs[subKey{w.GetPeerSession(), w.GetSubscription()}]
 		if s != nil && p.routes[w.GetRoute()] == nil && s.routes[fromKey{h.writer.id.Session, w.GetAccess()}] == nil && p.allows(h.writer, &s.party.id) && w.GetDepth() == s.msg.GetDepth() && w.GetPolicy() == s.msg.GetOnFull() {

@@ -41,7 +41,7 @@ func (g *registry) restored(c actor.Context, session uint64) {
 // lone finishes a route that the center before had told only one end of. A provider may have answered over its end of a
 // reply route: its client gets the answers now. Any other route ends.
 func (g *registry) lone(c actor.Context, h *halfReport) {
-	if h.writer != nil && h.writer.route.GetRoute().GetKind() == bhomev1.RouteKind_ROUTE_KIND_REPLY {
+	if h.writer != nil && !h.writer.route.GetJoined() && h.writer.route.GetRoute().GetKind() == bhomev1.RouteKind_ROUTE_KIND_REPLY {
 		w := h.writer.route.GetRoute()
 		for _, cl := range g.clients[w.GetPeerSession()] { // any of its services with such replies
 			if g.cfg.Access.group(actRequest, cl.topic) != w.GetAccess() {

@@ -68,6 +68,7 @@ type Node struct {
 	mu          sync.Mutex
 	peers       map[uint64]*peer
 	in          map[uint64]*inRoute
+	inSeq       uint64
 	out         map[uint64]*outRoute
 	outList     atomic.Pointer[[]*outRoute] // of out, copied on write; pairs with outRoutes
 	replyRoutes map[replyKey]*outRoute

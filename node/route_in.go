@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -32,6 +33,8 @@ type inRoute struct {
 	doneAt  atomic.Int64 // when, ns of shmio.CoarseNow; 0: not yet
 	endedAt atomic.Int64 // when we were told that it ends, though the sender lives; 0: not yet
 
+	number  uint64        // counts the routes in the order in which we were told of them
+	waits   bool          // for the end of another of the same sender's; under n.mu
 	givenUp atomic.Uint64 // messages before this wait for news no more; pairs with notYet
 
 	topicsMu sync.RWMutex
@@ -90,6 +93,8 @@ func (n *Node) openIn(lk *link, m *bhomev1.RouteOpen, spec shmio.RouteSpec) erro
 		return err
 	}
 	r.peer = n.peerOf(m.GetPeerSession(), m.GetPeerProc(), m.GetPeerPid())
+	n.inSeq++
+	r.number = n.inSeq
 	n.in[r.id] = r
 	n.mu.Unlock()
 	r.sink.routeAdded(r)
@@ -132,12 +137,64 @@ func (r *inRoute) join(h *bhomev1.Half) error {
 		r.n.poke() // nobody wants it any more: the housekeeper gives back what comes
 		return nil
 	}
+	if r.n.mustWait(r) {
+		return nil
+	}
+	return r.begin()
+}
+
+// begin lets the inbox receive from r; r.mu is held.
+func (r *inRoute) begin() error {
 	own := r.bell
 	r.bell = nil
 	if err := r.inbox.AddWithBell(r.r, r.n.reactor, own); err != nil {
 		return fmt.Errorf("route %#x from %q: %w", r.id, r.peer.name, err)
 	}
 	return nil
+}
+
+// mustWait reports whether what was sent on r comes after what waits on a route that is ending, of the same sender to the same
+// receiver: a new center has opened another for it. Then beginWaiting begins with r.
+func (n *Node) mustWait(r *inRoute) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	r.waits = n.before(r)
+	return r.waits
+}
+
+// before reports whether r has such a route before it; n.mu is held.
+func (n *Node) before(r *inRoute) bool {
+	for _, x := range n.in {
+		if x != r && x.peer == r.peer && x.sink == r.sink && x.number < r.number && x.ending.Load() && !x.done.Load() {
+			return true
+		}
+	}
+	return false
+}
+
+// beginWaiting is called when a route of a sender is done: those that waited for it may begin.
+func (n *Node) beginWaiting(p *peer) {
+	n.mu.Lock()
+	var next []*inRoute
+	for _, r := range n.in {
+		if r.waits && r.peer == p && !n.before(r) {
+			r.waits = false
+			next = append(next, r)
+		}
+	}
+	n.mu.Unlock()
+	for _, r := range next {
+		r.mu.Lock()
+		var err error
+		if !r.freed && !r.done.Load() && r.bell != nil {
+			err = r.begin()
+		}
+		r.mu.Unlock()
+		if err != nil {
+			n.background(func(context.Context) { n.cut(r.id, err) })
+		}
+		r.drained()
+	}
 }
 
 // renewBell replaces the route's bell, whose other end was lost on the way to the writer; nil: the route is over.
@@ -151,7 +208,10 @@ func (r *inRoute) renewBell() (*shmio.FD, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !r.r.PeerKnown() { // join gives it to the inbox
+	r.n.mu.Lock()
+	waits := r.waits
+	r.n.mu.Unlock()
+	if waits || !r.r.PeerKnown() { // begin gives it to the inbox
 		if r.bell != nil {
 			r.bell.Close()
 		}
@@ -329,6 +389,7 @@ func (r *inRoute) drained() {
 	r.mu.Unlock()
 	if empty {
 		r.sink.routeOver(r)
+		r.n.beginWaiting(r.peer)
 		r.n.poke() // the housekeeper frees it once nothing is held
 	}
 }
@@ -370,6 +431,7 @@ func (r *inRoute) abandon() {
 	r.mu.Unlock()
 	if first {
 		r.refuse()
+		r.n.beginWaiting(r.peer)
 	}
 	r.n.poke()
 }

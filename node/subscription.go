@@ -210,6 +210,7 @@ func (r *inRoute) spoiled(err error) {
 	r.mu.Unlock()
 	if first {
 		r.sink.routeOver(r)
+		r.n.beginWaiting(r.peer)
 	}
 	r.n.background(func(context.Context) { r.n.cut(r.id, err) })
 }
