@@ -92,13 +92,14 @@ type session struct {
 
 	displacedBy *holder // who has its name now
 
-	control map[uint32]*nodeSegment // by number
-	data    map[segmentPlace]*nodeSegment
-	wanted  map[segmentPlace]*wantSegment // data segments that the node was asked for
-	routes  map[routeEnd]*sessionRoute
-	ending  map[routeEnd]*sessionRoute // routes that are over of which an end lacks the other's half
-	early   map[routeEnd]earlyHalf     // halves of routes that we haven't been told of yet
-	given   map[uint64]*givenTo        // by peer session: what our node has got of it
+	control  map[uint32]*nodeSegment // by number
+	data     map[segmentPlace]*nodeSegment
+	wanted   map[segmentPlace]*wantSegment // data segments that the node was asked for
+	routes   map[routeEnd]*sessionRoute
+	ending   map[routeEnd]*sessionRoute // routes that are over of which an end lacks the other's half
+	early    map[routeEnd]earlyHalf     // halves of routes that we haven't been told of yet
+	given    map[uint64]*givenTo        // by peer session: what our node has got of it
+	asksOver map[uint64]bool            // sessions of whose end it is to be told
 
 	dropped []*nodeSegment // data segments that the node let go, for dropGrace
 	heard   int64          // when the node last said something, ns
@@ -256,7 +257,7 @@ func (s *session) start(c actor.Context) {
 	s.conn = s.adm.conn
 	s.control, s.data, s.wanted = map[uint32]*nodeSegment{}, map[segmentPlace]*nodeSegment{}, map[segmentPlace]*wantSegment{}
 	s.routes, s.given, s.faultLog = map[routeEnd]*sessionRoute{}, map[uint64]*givenTo{}, map[string]bool{}
-	s.early, s.ending = map[routeEnd]earlyHalf{}, map[routeEnd]*sessionRoute{}
+	s.early, s.ending, s.asksOver = map[routeEnd]earlyHalf{}, map[routeEnd]*sessionRoute{}, map[uint64]bool{}
 	s.space, s.inbox, s.bell = shmio.NewSpace(), shmio.NewInbox(s.cfg.Wait), &bellTarget{}
 	var err error
 	if s.link, err = shmio.CreateSegment("bhome-link", shmio.SegmentSpec{Kind: shmio.KindLink, Size: linkSize, Session: s.id.Session}); err == nil {

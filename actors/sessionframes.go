@@ -298,7 +298,7 @@ func (s *session) onSocketFrame(c actor.Context, f *socketFrame) {
 	case *bhomev1.SegmentDrop:
 		s.onSegmentDrop(c, m)
 	case *bhomev1.PeerGone:
-		c.Send(s.roles.center, &peerOver{session: m.GetSession(), asks: c.Self()})
+		s.askOver(c, m.GetSession())
 	case *bhomev1.SegmentUnmapped: // of a peer's: what it was charged for ended with the drop
 	case *bhomev1.Report:
 		s.onReport(c, m)

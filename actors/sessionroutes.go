@@ -176,7 +176,7 @@ func (s *session) closeRoute(c actor.Context, m *closeRoute) {
 		if m.alive && !r.acquainted() && !r.refused && r.peer != nil && len(s.ending) < maxEarly {
 			s.ending[end] = r
 			if !again {
-				c.Send(s.roles.center, &peerOver{session: r.open.GetPeerSession(), asks: c.Self()})
+				s.askOver(c, r.open.GetPeerSession())
 			}
 		}
 		gen := s.nextGeneration(role)
@@ -195,6 +195,19 @@ func (s *session) acquaint(end routeEnd) {
 	}
 }
 
+// askOver has the center say when a session is gone. One question for each is under way at most.
+func (s *session) askOver(c actor.Context, session uint64) {
+	if s.asksOver[session] {
+		return
+	}
+	if len(s.asksOver) >= s.cfg.Limits.RoutesPerNode {
+		s.fault("PeerGone", fmt.Errorf("it asks for the ends of more than %d sessions", s.cfg.Limits.RoutesPerNode))
+		return
+	}
+	s.asksOver[session] = true
+	c.Send(s.roles.center, &peerOver{session: session, asks: c.Self()})
+}
+
 // peerOver hears that a session is gone, and that everything about it has been told.
 func (s *session) peerOver(c actor.Context, session uint64) {
 	for end, r := range s.ending {
@@ -203,6 +216,7 @@ func (s *session) peerOver(c actor.Context, session uint64) {
 		}
 	}
 	delete(s.given, session)
+	delete(s.asksOver, session)
 	if !s.detach && s.state != stateGone {
 		s.conn.send(outFrame{typ: bhomev1.MsgType_MSG_TYPE_PEER_GONE, body: &bhomev1.PeerGone{Session: session}})
 	}
