@@ -422,7 +422,7 @@ func (lk *link) askAbout(p *peer) {
 	})
 }
 
-// askAboutUnwatched asks the center to tell of the end of a peer whose pidfd never came.
+// askAboutUnwatched asks the center, which has just said that a peer is gone whose pidfd never came, to tell of its end.
 func (n *Node) askAboutUnwatched(p *peer) {
 	lk := n.link.Load()
 	if lk != nil && p.unwatched() {
@@ -436,13 +436,14 @@ func (p *peer) unwatched() bool {
 	return p.pidWatch == nil
 }
 
-// askAboutTheDead asks a new center of those of whom the one before has not said it, and of those that it alone tells of.
+// askAboutTheDead asks a new center of those of whom the one before has not said it. It may not know yet who lives: of those
+// that may, it isn't asked.
 func (lk *link) askAboutTheDead() {
 	n := lk.n
 	var dead []*peer
 	n.mu.Lock()
 	for _, p := range n.peers {
-		if !p.settled && (p.dead.Load() || p.unwatched()) {
+		if !p.settled && p.dead.Load() {
 			dead = append(dead, p)
 		}
 	}
