@@ -40,11 +40,13 @@ type connection struct {
 	closed  atomic.Bool
 }
 
-// outFrame is a frame to be sent; its descriptors are closed after.
+// outFrame is a frame to be sent; its descriptors are closed after. Without a body it is nothing but written, which is called when
+// all before it are on the socket, or never will be.
 type outFrame struct {
-	typ  bhomev1.MsgType
-	body proto.Message
-	fds  []*shmio.FD
+	typ     bhomev1.MsgType
+	body    proto.Message
+	fds     []*shmio.FD
+	written func()
 }
 
 // What a connection tells its session.
@@ -84,6 +86,9 @@ func (k *connection) send(f outFrame) {
 func (k *connection) letGo(f outFrame) {
 	closeFDs(f.fds)
 	k.transit.Add(-int64(len(f.fds)))
+	if f.written != nil {
+		f.written()
+	}
 }
 
 // credit lets the receiving goroutine deliver one frame more.
@@ -149,7 +154,7 @@ func (k *connection) sender() {
 			return
 		}
 		n := uint64(0)
-		if broken {
+		if broken || f.body == nil {
 			k.letGo(f)
 			continue
 		}

@@ -2,6 +2,7 @@ package actors
 
 import (
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -83,9 +84,30 @@ func (s *session) openRoute(c actor.Context, m *openRoute) {
 			c.Send(m.peer, &retell{route: o.GetRoute(), role: bhomev1.Role_ROLE_WRITER, bell: !s.givenOf(o.GetPeerSession()).bell, asks: c.Self()})
 		}
 	}
-	if m.ack != nil {
-		c.Send(m.ack, &routeAck{m.op, s.id.Session})
+	s.acknowledge(c, m.ack, m.op)
+}
+
+// ackPatience is how long who asks for a route waits at most for a node that doesn't read its socket.
+const ackPatience = 20 * time.Millisecond
+
+// acknowledge tells PubSub or Registry that the node will adopt what it was just told before it sends again. From when it is on
+// the socket on, that holds although the center may die; but nobody waits for a node that is late.
+func (s *session) acknowledge(c actor.Context, to *actor.PID, op uint64) {
+	if to == nil {
+		return
 	}
+	ack := &routeAck{op, s.id.Session}
+	if s.detach || s.conn == nil || s.state != stateOnline {
+		c.Send(to, ack)
+		return
+	}
+	root := c.ActorSystem().Root
+	once := sync.OnceFunc(func() { root.Send(to, ack) })
+	late := time.AfterFunc(ackPatience, once)
+	s.conn.send(outFrame{written: func() {
+		late.Stop()
+		once()
+	}})
 }
 
 // sendOpen tells the node of a route; topics that don't fit the frame come after it.
@@ -145,9 +167,7 @@ func (s *session) routeTopics(c actor.Context, m *routeTopics) {
 		}
 		s.sendTopics(m.role, last)
 	}
-	if m.ack != nil {
-		c.Send(m.ack, &routeAck{m.op, s.id.Session})
-	}
+	s.acknowledge(c, m.ack, m.op)
 }
 
 // route is an end of a route that the node has, or of one that is over and whose other end isn't known yet.
