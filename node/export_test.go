@@ -1,6 +1,10 @@
 package node
 
-import "time"
+import (
+	"time"
+
+	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
+)
 
 // SetNewsTimeout is for a node that receives nothing yet.
 func SetNewsTimeout(n *Node, d time.Duration) { n.newsTimeout = d }
@@ -28,4 +32,85 @@ func ForgetSegments(n *Node, name string) (tell func()) {
 		}
 	}
 	panic("no peer " + name)
+}
+
+// HoldSocket keeps n from answering on its socket, and so from reading on after the next frame that wants an answer, until
+// release is called: what the center tells waits there.
+func HoldSocket(n *Node) (release func()) {
+	lk := n.link.Load()
+	lk.sendMu.Lock()
+	return lk.sendMu.Unlock
+}
+
+// PeerDied has n hear of the death of the process called name, as its pidfd tells it. It reports whether n knows it.
+func PeerDied(n *Node, name string) bool {
+	n.mu.Lock()
+	var died *peer
+	for _, p := range n.peers {
+		if p.name == name {
+			died = p
+		}
+	}
+	n.mu.Unlock()
+	if died != nil {
+		n.peerDied(died)
+	}
+	return died != nil
+}
+
+// CenterDied has n hear of the death of its center's process, as its pidfd tells it.
+func CenterDied(n *Node) { n.link.Load().centerDied() }
+
+// Peers is how many processes n has not forgotten.
+func Peers(n *Node) int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.peers)
+}
+
+// RouteCloseHeard has n hear from the center that its routes from and to the process called name are over, ahead of the center.
+func RouteCloseHeard(n *Node, name string) {
+	n.mu.Lock()
+	var ids []uint64
+	for id, r := range n.in {
+		if r.peer.name == name {
+			ids = append(ids, id)
+		}
+	}
+	for id, o := range n.out {
+		if o.peer.name == name {
+			ids = append(ids, id)
+		}
+	}
+	n.mu.Unlock()
+	for _, id := range ids {
+		n.onRouteClose(&bhomev1.RouteClose{Route: id, PeerAlive: true})
+	}
+}
+
+// Abandon has n want nothing more of the routes from the process called name, ahead of the center.
+func Abandon(n *Node, name string) {
+	n.mu.Lock()
+	var in []*inRoute
+	for _, r := range n.in {
+		if r.peer.name == name {
+			in = append(in, r)
+		}
+	}
+	n.mu.Unlock()
+	for _, r := range in {
+		r.abandon()
+	}
+}
+
+// BlocksOut is how many blocks n has out on its routes.
+func BlocksOut(n *Node) (out int) {
+	for _, o := range n.outRoutes() {
+		o.mu.Lock()
+		if !o.freed {
+			out += o.w.Out()
+		}
+		o.mu.Unlock()
+	}
+	return out
 }
