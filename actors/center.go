@@ -384,6 +384,9 @@ func (c *center) tellOver(ctx actor.Context, a *admitted) {
 // forget drops a session from the center's own records.
 func (c *center) forget(a *admitted) {
 	delete(c.sessions, a.id.Session)
+	for _, other := range c.sessions {
+		delete(other.asks, a.pid.Id)
+	}
 	if !a.adrift {
 		return
 	}
