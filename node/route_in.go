@@ -375,13 +375,17 @@ func (r *inRoute) drained() {
 		r.mu.Unlock()
 		return
 	}
-	empty := r.ending.Load() && !r.done.Load() && r.allSent() && r.r.Unread() == 0 && r.r.Aside() == 0 &&
-		(r.open.GetPolicy() != bhomev1.Policy_POLICY_DROP_OLDEST || r.r.Settled())
+	// A sender that has let go of its half before we left it never came to know ours: nothing of it can be read any more.
+	lost := r.r.WriterClosed()
+	empty := r.ending.Load() && !r.done.Load() && r.allSent() && (lost || r.r.Unread() == 0 && r.r.Aside() == 0 &&
+		(r.open.GetPolicy() != bhomev1.Policy_POLICY_DROP_OLDEST || r.r.Settled()))
 	if r.kind == bhomev1.RouteKind_ROUTE_KIND_REPLY && r.settled.Load() != r.r.Head() {
 		empty = false // a reply is on its way to its caller, who comes here once more
 	}
 	if empty {
-		r.dropped = r.r.Dropped()
+		if !lost {
+			r.dropped = r.r.Dropped()
+		}
 		r.inbox.Remove(r.r) // who polls it doesn't hold mu, and once it is done the memory may go
 		r.doneAt.Store(int64(shmio.CoarseNow()))
 		r.done.Store(true)
@@ -411,7 +415,7 @@ func (r *inRoute) allSent() bool {
 func (r *inRoute) counts() (unread, dropped uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.done.Load() {
+	if r.done.Load() || r.r.WriterClosed() {
 		return 0, r.dropped
 	}
 	return r.r.UnreadMessages(), r.r.Dropped()
@@ -434,124 +438,4 @@ func (r *inRoute) abandon() {
 		r.n.beginWaiting(r.peer)
 	}
 	r.n.poke()
-}
-
-// leaveRoutes ends what others send to a node that is over, so that nobody waits for it. What the program holds it holds
-// on, and what it sent is read.
-func (lk *link) leaveRoutes() {
-	n := lk.n
-	n.mu.Lock()
-	routes := make([]*inRoute, 0, len(n.in))
-	for _, r := range n.in {
-		if r.kind != bhomev1.RouteKind_ROUTE_KIND_REPLY {
-			routes = append(routes, r)
-		}
-	}
-	n.mu.Unlock()
-	for _, r := range routes {
-		r.abandon()
-		// If the socket is gone its end has ended the routes.
-		_ = lk.sendSocket(bhomev1.MsgType_MSG_TYPE_ROUTE_CLOSE, &bhomev1.RouteClose{Route: r.id, Reason: n.Err().Error()})
-	}
-}
-
-// refuse gives what waits unread back to its sender. Only after done.
-func (r *inRoute) refuse() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.freed {
-		return
-	}
-	if r.r.Aside() > 0 {
-		r.r.Resume() // nothing is waited for any more
-	}
-	var rec shmio.Record
-	var m received
-	for {
-		ok, err := r.r.TryReceive(&rec)
-		if err != nil || !ok {
-			return
-		}
-		if err := r.resolve(&rec, &m); err != nil {
-			if errors.Is(err, errNotYet) {
-				r.giveBack(rec.Seq)
-			}
-			continue
-		}
-		r.sink.refused(r, &m)
-		if m.block {
-			r.giveBack(rec.Seq)
-		}
-	}
-}
-
-// letGo reports whether the sender looks at our half no more.
-func (r *inRoute) letGo() bool {
-	if r.gone.Load() || r.peer.dead.Load() || r.r.WriterClosed() {
-		return true
-	}
-	at := r.doneAt.Load()
-	return !r.r.PeerKnown() && at != 0 && int64(shmio.CoarseNow())-at > int64(unjoinedFor)
-}
-
-// reap frees the routes that are over and of which nothing is held; false if some have to wait. Our half stays until the
-// writer has let go of it, for it reads there what we returned; the writer's until we have left, for we read there.
-func (n *Node) reap() (done bool) {
-	done = true
-	n.mu.Lock()
-	var ending, waiting, over []*inRoute
-	for _, r := range n.in {
-		switch {
-		case r.done.Load() && !r.gone.Load():
-			waiting = append(waiting, r)
-		case r.ending.Load() && !r.done.Load():
-			ending = append(ending, r)
-			done = false
-		}
-	}
-	n.mu.Unlock()
-	for _, r := range ending {
-		r.drained()
-	}
-	for _, r := range waiting {
-		r.leave()
-	}
-	n.mu.Lock()
-	for _, r := range n.in {
-		if !r.done.Load() {
-			continue
-		}
-		if r.r.HeldCount() == 0 && r.letGo() {
-			over = append(over, r)
-		} else {
-			done = false
-		}
-	}
-	for _, r := range over {
-		delete(n.in, r.id)
-	}
-	n.mu.Unlock()
-	for _, r := range over {
-		r.mu.Lock()
-		r.freed = true
-		r.r.Close()
-		r.mu.Unlock()
-		r.closeBell()
-		n.freeHalf(r.half)
-		n.forgetPeer(r.peer)
-	}
-	return done
-}
-
-// leave tells the sender that we look at its half no more, once it has pushed its last and we have refused that.
-func (r *inRoute) leave() {
-	last := r.r.WriterOver()
-	r.refuse() // the sender may have pushed before it heard
-	if last {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		if !r.freed {
-			r.r.Leave()
-		}
-	}
 }
