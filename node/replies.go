@@ -232,14 +232,13 @@ func (rs *replies) routeAdded(*inRoute) {}
 
 func (rs *replies) refused(*inRoute, *received) {}
 
-// routeOver hears that all replies of a provider that come over a route have been taken; if it is gone, what is unanswered
-// stays so.
+// routeOver hears that all replies of a provider that come over a route have been taken. If it is gone, what is unanswered stays
+// so; so does what was asked over a route that is over, too: there is no other way for an answer.
 func (rs *replies) routeOver(r *inRoute) {
-	if r.gone.Load() {
-		rs.fail(func(c *pendingCall) bool {
-			return c.session() == r.peer.session && c.o.open.GetReplyAccess() == r.open.GetAccess()
-		}, r.peer)
-	}
+	gone := r.gone.Load()
+	rs.fail(func(c *pendingCall) bool {
+		return c.session() == r.peer.session && c.o.open.GetReplyAccess() == r.open.GetAccess() && (gone || c.o.hasEnded())
+	}, r.peer)
 }
 
 // failAll tells the callers of a provider that it is gone.

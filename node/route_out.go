@@ -298,6 +298,16 @@ func (o *outRoute) end(peerGone bool) {
 	}
 }
 
+// hasEnded reports whether nothing more can be pushed.
+func (o *outRoute) hasEnded() bool {
+	select {
+	case <-o.ended:
+		return true
+	default:
+		return false
+	}
+}
+
 // free gives the half back; nothing is out any more.
 func (o *outRoute) free() {
 	n := o.n
