@@ -138,6 +138,9 @@ func (a *acceptor) greet(c *shmio.Conn) {
 		if errors.Is(err, shmio.ErrIncompatibleABI) {
 			msg.Code = bhomev1.ErrorCode_ERROR_CODE_INCOMPATIBLE_ABI
 		}
+		if ours := ownLimit(err); ours != nil {
+			msg = ours
+		}
 		a.refuse(c, cred, msg)
 		return
 	}

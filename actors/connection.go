@@ -58,6 +58,8 @@ type (
 		seg2 *shmio.Segment // data: opened again, for MsgRecords
 		fd   *shmio.FD      // SegmentAdd: the descriptor, for peers
 		bell *shmio.FD      // RouteHalf
+
+		noRoom *bhomev1.ErrorMsg // SegmentAdd: why we, and not the node, could not open it
 	}
 	socketFault struct{ err error }
 	socketEnd   struct{ err error }
@@ -319,6 +321,11 @@ func (f *socketFrame) openSegment(fd *shmio.FD) error {
 	var err error
 	if f.seg, err = open(); err == nil && kind == shmio.KindData {
 		f.seg2, err = open()
+	}
+	if f.noRoom = ownLimit(err); f.noRoom != nil {
+		f.close()
+		f.seg, f.seg2, f.fd = nil, nil, nil
+		return nil
 	}
 	return err
 }

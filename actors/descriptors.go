@@ -1,12 +1,14 @@
 package actors
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
 
 	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
+	"github.com/bhome-bus/bhome/shmio"
 )
 
 // descriptorReserve is what newcomers leave of our descriptors, as a part of all: those who are here go on to need some.
@@ -48,4 +50,23 @@ func openDescriptors(limit uint64) uint64 {
 		return limit
 	}
 	return uint64(len(all))
+}
+
+// ownLimit is the refusal if what failed is our own lack of mappings, address space or descriptors, and no fault of the
+// node's; else nil.
+func ownLimit(err error) *bhomev1.ErrorMsg {
+	e := &bhomev1.ErrorMsg{Code: bhomev1.ErrorCode_ERROR_CODE_NO_MEMORY, Whose: fmt.Sprintf("bhomed, process %d", os.Getpid())}
+	var mappings *shmio.MappingsError
+	switch {
+	case errors.As(err, &mappings):
+		e.Limit, e.InUse, e.Max = limitMappings, mappings.InUse, mappings.Max
+	case errors.Is(err, unix.ENOMEM):
+		e.Limit = "address space"
+	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
+		e.Limit = "descriptors"
+	default:
+		return nil
+	}
+	e.Message = err.Error()
+	return e
 }

@@ -3,9 +3,6 @@ package actors
 import (
 	"fmt"
 	"log/slog"
-	"os"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -162,14 +159,8 @@ const limitMappings = "mappings"
 // segmentsMost is how many segments the bus may have: each takes up to two mappings of ours, a session one besides, and a
 // program in Go that finds no room for one more of its own ends.
 func segmentsMost() int {
-	const usual, own, each = 65530, 4096, 3
-	most := usual
-	if b, err := os.ReadFile("/proc/sys/vm/max_map_count"); err == nil {
-		if n, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil {
-			most = n
-		}
-	}
-	return max(1, (most-own)/each)
+	const own, each = 4096, 3
+	return max(1, (int(shmio.MaxMappings())-own)/each)
 }
 
 // count counts a segment, whatever the limits say.

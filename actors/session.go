@@ -95,6 +95,7 @@ type session struct {
 	control  map[uint32]*nodeSegment // by number
 	data     map[segmentPlace]*nodeSegment
 	wanted   map[segmentPlace]*wantSegment // data segments that the node was asked for
+	unkept   map[segmentPlace]bool         // those that we had no room for, until the node has let them go
 	routes   map[routeEnd]*sessionRoute
 	ending   map[routeEnd]*sessionRoute // routes that are over of which an end lacks the other's half
 	early    map[routeEnd]earlyHalf     // halves of routes that we haven't been told of yet
@@ -256,6 +257,7 @@ func (s *session) start(c actor.Context) {
 	s.heard = monotonic()
 	s.conn = s.adm.conn
 	s.control, s.data, s.wanted = map[uint32]*nodeSegment{}, map[segmentPlace]*nodeSegment{}, map[segmentPlace]*wantSegment{}
+	s.unkept = map[segmentPlace]bool{}
 	s.routes, s.given, s.faultLog = map[routeEnd]*sessionRoute{}, map[uint64]*givenTo{}, map[string]bool{}
 	s.early, s.ending, s.asksOver = map[routeEnd]earlyHalf{}, map[routeEnd]*sessionRoute{}, map[uint64]bool{}
 	s.space, s.inbox, s.bell = shmio.NewSpace(), shmio.NewInbox(s.cfg.Wait), &bellTarget{}
@@ -264,7 +266,11 @@ func (s *session) start(c actor.Context) {
 		err = s.layOut()
 	}
 	if err != nil {
-		s.refuse(c, errorMsg(bhomev1.ErrorCode_ERROR_CODE_INTERNAL, "the center can't make its side of the link: %v", err))
+		why := ownLimit(err)
+		if why == nil {
+			why = errorMsg(bhomev1.ErrorCode_ERROR_CODE_INTERNAL, "the center can't make its side of the link: %v", err)
+		}
+		s.refuse(c, why)
 		return
 	}
 	if err := s.joinLink(); err != nil {

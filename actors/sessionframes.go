@@ -329,6 +329,10 @@ func (s *session) onSegmentAdd(c actor.Context, m *bhomev1.SegmentAdd, f *socket
 		c.Send(s.roles.msgs, add)
 		return
 	}
+	if f.noRoom != nil {
+		s.noRoomFor(c, add, f.noRoom, wanted != nil)
+		return
+	}
 	n := &nodeSegment{seg: f.seg, fd: f.fd, ref: ref}
 	if kind == shmio.KindControl {
 		if s.control[ref.GetNumber()] != nil || len(s.control) >= s.cfg.Limits.SegmentsPerNode {
@@ -386,6 +390,10 @@ func (s *session) onSegmentDrop(c actor.Context, m *bhomev1.SegmentDrop) {
 		return
 	}
 	place := segmentPlace{m.GetBase(), m.GetGeneration()}
+	if s.unkept[place] {
+		delete(s.unkept, place)
+		return
+	}
 	n := s.data[place]
 	if n == nil {
 		s.fault("SegmentDrop", fmt.Errorf("segment %d (base %#x) is not known", m.GetNumber(), m.GetBase()))

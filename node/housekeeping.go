@@ -39,6 +39,7 @@ func (n *Node) housekeep() {
 			last = n.heartbeat(last)
 			n.endClosedPeers()
 			n.mag.trimIdle()
+			n.mapLate()
 			beat.Reset(every)
 		}
 		if e := n.beatEvery(); e != every { // another center has another wish, and the first makes itself known after our start

@@ -92,6 +92,7 @@ func (r *inRoute) notYet(rec *shmio.Record, err error) error {
 func (r *inRoute) hasNews(rec *shmio.Record) bool {
 	id := rec.Inline.Topic
 	if rec.IsBlock() {
+		r.peer.mapLate()
 		var blk shmio.Block
 		if err := r.peer.space.Block(rec.Word, &blk); err != nil {
 			return !isUnknownSegment(err)

@@ -84,13 +84,13 @@ type Node struct {
 
 // Attach joins the bus: it finds the center, makes this process's segments, and registers the name. ctx bounds the
 // attaching, not the node. Errors: ErrNoDaemon, ErrNameInUse, ErrTableFull, ErrIncompatibleABI, ErrNotAllowed, ErrTooMany,
-// ErrDisconnected (the center went away meanwhile).
+// ErrNoMemory (a LimitError says whose, ours or the center's), ErrDisconnected (the center went away meanwhile).
 func Attach(ctx context.Context, cfg Config) (*Node, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
 	if err := shmio.Probe(); err != nil {
-		return nil, fmt.Errorf("attach: %w", err)
+		return nil, fmt.Errorf("attach: %w", limited(err))
 	}
 	cfg = cfg.withDefaults()
 	n := &Node{cfg: cfg, log: cfg.Logger, linked: newBroadcast(), changed: newBroadcast(), closing: make(chan struct{}),
@@ -108,7 +108,7 @@ func Attach(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	if n.mem, err = newMemory(); err != nil {
 		n.reactor.Close()
-		return nil, fmt.Errorf("attach: %w", err)
+		return nil, fmt.Errorf("attach: %w", limited(err))
 	}
 	if _, err = n.mem.addData(firstDataSize, 0, 0, 0, ""); err == nil {
 		n.wg.Go(n.housekeep)
@@ -119,7 +119,7 @@ func Attach(ctx context.Context, cfg Config) (*Node, error) {
 	if err != nil {
 		n.end(err, StateClosed)
 		n.teardown()
-		return nil, fmt.Errorf("attach to bus %q: %w", cfg.Bus, err)
+		return nil, fmt.Errorf("attach to bus %q: %w", cfg.Bus, limited(err))
 	}
 	n.wg.Go(n.keepLink)
 	n.wg.Go(func() { n.replies.receive(n.ctx) })

@@ -19,7 +19,7 @@ type peer struct {
 	name    string
 
 	space *shmio.Space               // its data segments
-	lost  atomic.Pointer[error]      // why a segment of its could not be mapped; pairs with reject
+	lost  atomic.Pointer[error]      // why a segment of its could not be mapped; pairs with reject and halfMemory
 	dead  atomic.Bool                // its process or its session has ended; stored after its last words are visible
 	bell  atomic.Pointer[shmio.Bell] // to it, for room on its routes to us; nil until told
 
@@ -29,7 +29,8 @@ type peer struct {
 	mu        sync.Mutex
 	control   map[uint32]*shmio.Segment // its segments with halves, by number
 	retired   []retiredSegment
-	bellWatch *shmio.Watch // from it, for room on ours to it
+	unmapped  []unmappedSegment // what there was no room for
+	bellWatch *shmio.Watch      // from it, for room on ours to it
 	oldBells  []*shmio.Watch
 	rings     shmio.Rings // of those two
 	deaf      bool        // to them: it rang for nothing
@@ -141,14 +142,15 @@ func (n *Node) onRoutePeer(m *bhomev1.RoutePeer, in *descriptors) error {
 	if p == nil {
 		return nil // the route ended meanwhile, and with it the peer; the descriptors are closed by the caller
 	}
+	p.mapLate()
+	var err error
 	for _, ref := range m.GetSegments() {
-		fd, err := in.take()
-		if err != nil {
-			return err
+		fd, e := in.take()
+		if e != nil {
+			return e
 		}
-		if err := p.addSegment(ref, fd); err != nil {
-			p.lost.Store(&err)
-			return err
+		if e := p.addSegment(ref, fd); e != nil { // without it the route may still work: join finds out
+			err = e
 		}
 	}
 	var bell *shmio.FD // a reader's is its route's; a writer's is for all our routes from it
@@ -173,52 +175,23 @@ func (n *Node) onRoutePeer(m *bhomev1.RoutePeer, in *descriptors) error {
 			return err
 		}
 	}
-	var err error
+	var unjoined error
 	switch {
 	case m.GetRole() == bhomev1.Role_ROLE_READER && r != nil && r.peer == p:
-		err = r.join(m.GetHalf())
+		unjoined = r.join(m.GetHalf())
 	case m.GetRole() == bhomev1.Role_ROLE_WRITER && o != nil && o.peer == p:
-		err = o.join(m.GetHalf(), bell)
+		unjoined = o.join(m.GetHalf(), bell)
 	}
-	if err != nil { // what the peer gave can't be used: that ends the route, and tells the center why
+	if unjoined != nil { // what the peer gave can't be used: that ends the route, and tells the center why
 		if o != nil && m.GetRole() == bhomev1.Role_ROLE_WRITER {
 			o.mu.Lock()
 			o.lost = true
 			o.mu.Unlock()
 		}
-		n.background(func(context.Context) { n.cut(m.GetRoute(), err) })
+		n.background(func(context.Context) { n.cut(m.GetRoute(), unjoined) })
+		return unjoined
 	}
 	return err
-}
-
-// addSegment maps a segment of the peer. It takes over fd.
-func (p *peer) addSegment(ref *bhomev1.SegmentRef, fd *shmio.FD) error {
-	kind := shmio.Kind(ref.GetKind())
-	seg, err := shmio.OpenSegment(fd, shmio.Want{Kinds: []shmio.Kind{kind}, MaxSize: 32 << 30, CloseFD: true})
-	if err != nil {
-		return fmt.Errorf("segment %d of %q: %w", ref.GetNumber(), p.name, err)
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if kind == shmio.KindData {
-		for _, have := range p.space.Segments() {
-			if have.Base() == seg.Base() && have.Generation() == seg.Generation() {
-				seg.Close() // a center that came after the one that told us can't know that we have it
-				return nil
-			}
-		}
-		if err := p.space.Add(seg); err != nil {
-			seg.Close()
-			return fmt.Errorf("data segment %d of %q: %w", ref.GetNumber(), p.name, err)
-		}
-		return nil
-	}
-	if p.control[ref.GetNumber()] != nil {
-		seg.Close()
-		return nil
-	}
-	p.control[ref.GetNumber()] = seg
-	return nil
 }
 
 func (p *peer) setBell(fd *shmio.FD) error {
@@ -252,6 +225,9 @@ func (p *peer) halfMemory(h *bhomev1.Half, size uint64) ([]byte, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	seg := p.control[h.GetSegment()]
+	if lost := p.lost.Load(); seg == nil && lost != nil { // pairs with addSegment
+		return nil, *lost
+	}
 	if seg == nil {
 		return nil, fmt.Errorf("%w: segment %d of %q is not known", ErrRemote, h.GetSegment(), p.name)
 	}
@@ -263,53 +239,6 @@ func (p *peer) halfMemory(h *bhomev1.Half, size uint64) ([]byte, error) {
 		return nil, fmt.Errorf("a half of %q in segment %d: %w", p.name, h.GetSegment(), err)
 	}
 	return mem, nil
-}
-
-// onRouteSegments maps new data segments of a peer and unmaps dropped ones.
-func (n *Node) onRouteSegments(lk *link, m *bhomev1.RouteSegments, in *descriptors) error {
-	n.mu.Lock()
-	p := n.peers[m.GetPeerSession()]
-	n.mu.Unlock()
-	for _, ref := range m.GetAdded() {
-		fd, err := in.take()
-		if err != nil {
-			return err
-		}
-		if p == nil {
-			fd.Close()
-			continue
-		}
-		if err := p.addSegment(ref, fd); err != nil {
-			p.lost.Store(&err)
-			return err
-		}
-	}
-	for _, ref := range m.GetDropped() {
-		if p != nil {
-			if seg := p.space.Remove(ref.GetBase(), ref.GetGeneration()); seg != nil {
-				p.mu.Lock()
-				p.retired = append(p.retired, retiredSegment{seg, ref})
-				p.mu.Unlock()
-				n.poke()
-				continue
-			}
-		}
-		if err := lk.sayUnmapped(m.GetPeerSession(), ref); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// retiredSegment is a data segment that its sender let go. An honest sender does that when nothing of it is held; to be
-// safe from the others it stays mapped until we hold nothing of that peer.
-type retiredSegment struct {
-	seg *shmio.Segment
-	ref *bhomev1.SegmentRef
-}
-
-func (lk *link) sayUnmapped(session uint64, ref *bhomev1.SegmentRef) error {
-	return lk.sendSocket(bhomev1.MsgType_MSG_TYPE_SEGMENT_UNMAPPED, &bhomev1.SegmentUnmapped{PeerSession: session, Segment: ref})
 }
 
 // heldOf counts, by peer, the blocks that are taken and not returned; n.mu is held. A block counts from before its place in

@@ -156,13 +156,16 @@ func (n *Node) onSegmentWanted(lk *link, m *bhomev1.SegmentWanted) error {
 func noSegment(err error) *bhomev1.ErrorMsg {
 	m := &bhomev1.ErrorMsg{Code: bhomev1.ErrorCode_ERROR_CODE_NO_MEMORY, Message: err.Error(), Limit: "memfd"}
 	var room *shmio.HeadroomError
+	var mappings *shmio.MappingsError
 	switch {
 	case errors.As(err, &room):
 		m.Limit, m.Whose, m.InUse, m.Max = "cgroup", room.Cgroup, room.InUse, room.Max
+	case errors.As(err, &mappings):
+		m.Limit, m.Whose, m.InUse, m.Max = "mappings", "the node", mappings.InUse, mappings.Max
 	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
 		m.Limit = "descriptors"
 	case errors.Is(err, syscall.ENOMEM):
-		m.Limit = "address space or mappings"
+		m.Limit = "address space"
 	}
 	return m
 }

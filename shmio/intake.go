@@ -25,7 +25,8 @@ const (
 // OpenSegment maps, read-only, a segment that another process passed. The descriptor and all that it holds are hostile:
 // seals first (they make the size final, and nothing but a memfd has them), then the file system, the size, the header.
 // It takes over fd, and closes it on error. A part that was never written costs its reader memory once it is read: that
-// is what MaxSize bounds. Errors: ErrNotMemfd, ErrNotSealed, ErrSegmentSize, ErrBadSegment, ErrIncompatibleABI.
+// is what MaxSize bounds. Errors: ErrNotMemfd, ErrNotSealed, ErrSegmentSize, ErrBadSegment,
+// ErrIncompatibleABI; a MappingsError is our own trouble.
 func OpenSegment(fd *FD, w Want) (*Segment, error) {
 	s, err := openSegment(fd.Int(), w)
 	runtime.KeepAlive(fd)
@@ -56,7 +57,7 @@ func openSegment(fd int, w Want) (*Segment, error) {
 	case size%pageSize() != 0:
 		return nil, fmt.Errorf("%w: %d bytes are no multiple of the page size, %d", ErrSegmentSize, size, pageSize())
 	}
-	mem, err := unix.Mmap(fd, 0, int(size), unix.PROT_READ, unix.MAP_SHARED)
+	mem, err := mapShared(fd, size, unix.PROT_READ)
 	if err != nil {
 		return nil, fmt.Errorf("map a segment of %d bytes read-only: %w", size, err)
 	}

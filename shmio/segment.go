@@ -159,7 +159,8 @@ func roundUp(n, to uint64) uint64 { return (n + to - 1) / to * to }
 func pageSize() uint64 { return uint64(os.Getpagesize()) }
 
 // CreateSegment makes a memfd, maps it writable, and seals it: from then on nobody gets another writable mapping. The
-// header is filled in, but others refuse it until Publish. name appears in /proc/<pid>/maps.
+// header is filled in, but others refuse it until Publish. name appears in /proc/<pid>/maps. Error: MappingsError where hardly
+// a mapping is left.
 func CreateSegment(name string, spec SegmentSpec) (*Segment, error) {
 	spec.Size = roundUp(spec.Size, pageSize())
 	if err := spec.validate(); err != nil {
@@ -221,7 +222,7 @@ func sealAndMap(fd int, size uint64) ([]byte, error) {
 	if err := unix.Ftruncate(fd, int64(size)); err != nil {
 		return nil, fmt.Errorf("set the size: %w", err)
 	}
-	mem, err := unix.Mmap(fd, 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	mem, err := mapShared(fd, size, unix.PROT_READ|unix.PROT_WRITE)
 	if err != nil {
 		return nil, fmt.Errorf("map: %w", err)
 	}
