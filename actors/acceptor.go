@@ -30,6 +30,7 @@ type admission struct {
 	dataFD *shmio.FD
 	seg0FD *shmio.FD
 	bell   *shmio.Bell
+	spare  []*shmio.FD   // what it gave besides
 	taken  chan struct{} // closed by the center: what is in here is the session's from then on
 }
 
@@ -38,6 +39,7 @@ func (a *admission) close() {
 		closeSegment(s)
 	}
 	closeFDs([]*shmio.FD{a.pidfd, a.dataFD, a.seg0FD})
+	closeFDs(a.spare)
 	if a.bell != nil {
 		_ = a.bell.Close()
 	}
@@ -133,7 +135,6 @@ func (a *acceptor) greet(c *shmio.Conn) {
 	}
 	adm, err := a.admit(c)
 	if err != nil {
-		a.root.Send(a.center, &left{cred.UID})
 		msg := errorMsg(bhomev1.ErrorCode_ERROR_CODE_INVALID_INPUT, "Hello: %v", err)
 		if errors.Is(err, shmio.ErrIncompatibleABI) {
 			msg.Code = bhomev1.ErrorCode_ERROR_CODE_INCOMPATIBLE_ABI
@@ -142,6 +143,8 @@ func (a *acceptor) greet(c *shmio.Conn) {
 			msg = ours
 		}
 		a.refuse(c, cred, msg)
+		adm.close()                            // this can take as long as the node likes: it counts as here meanwhile
+		a.root.Send(a.center, &left{cred.UID}) // now another may come
 		return
 	}
 	adm.taken = make(chan struct{})
@@ -211,16 +214,9 @@ func refuseConn(c *shmio.Conn, why *bhomev1.ErrorMsg) {
 	_ = c.Close()
 }
 
-// admit hears and verifies a Hello with its three descriptors.
+// admit hears and verifies a Hello with its three descriptors. They are adm's, which the caller closes if it is an error.
 func (a *acceptor) admit(c *shmio.Conn) (adm *admission, err error) {
 	adm = &admission{cred: c.Peer(), hello: &bhomev1.Hello{}}
-	var fds []*shmio.FD
-	defer func() {
-		closeFDs(fds)
-		if err != nil {
-			adm.close()
-		}
-	}()
 	if err := c.SetReceiveDeadline(time.Now().Add(helloTimeout)); err != nil {
 		return adm, err
 	}
@@ -228,6 +224,7 @@ func (a *acceptor) admit(c *shmio.Conn) (adm *admission, err error) {
 	if err != nil {
 		return adm, err
 	}
+	adm.spare = fds
 	head, body, err := decodeFrame(b)
 	if err != nil {
 		return adm, err
@@ -246,17 +243,21 @@ func (a *acceptor) admit(c *shmio.Conn) (adm *admission, err error) {
 			wire.ErrBadFrame, len(fds), len(adm.hello.GetDown()), len(adm.hello.GetUp()))
 	}
 	seg0, data, bell := fds[0], fds[1], fds[2]
-	fds = nil
-	adm.seg0FD, adm.dataFD = seg0, data
-	if adm.bell, err = shmio.OpenBell(bell); err != nil {
+	adm.seg0FD, adm.dataFD, adm.spare = seg0, data, []*shmio.FD{bell}
+	// Handles, so that what is refused isn't closed before it is said.
+	ring, err := bell.Share()
+	if err != nil {
+		return adm, err
+	}
+	if adm.bell, err = shmio.OpenBell(ring); err != nil {
 		return adm, err
 	}
 	open := func(fd *shmio.FD, kind shmio.Kind, most uint64) (*shmio.Segment, error) {
-		dup, err := fd.Dup()
+		own, err := fd.Share()
 		if err != nil {
 			return nil, err
 		}
-		return shmio.OpenSegment(dup, shmio.Want{Kinds: []shmio.Kind{kind}, MaxSize: most, CloseFD: true})
+		return shmio.OpenSegment(own, shmio.Want{Kinds: []shmio.Kind{kind}, MaxSize: most, CloseFD: true})
 	}
 	if adm.seg0, err = open(seg0, shmio.KindProcess, segment0Most); err != nil {
 		return adm, fmt.Errorf("segment 0: %w", err)
@@ -273,6 +274,8 @@ func (a *acceptor) admit(c *shmio.Conn) (adm *admission, err error) {
 	if err := c.SetReceiveDeadline(time.Time{}); err != nil {
 		return adm, err
 	}
+	closeFDs(adm.spare) // a pipe
+	adm.spare = nil
 	adm.conn = newConnection(c, a.root)
 	return adm, nil
 }

@@ -59,6 +59,7 @@ type (
 		fd   *shmio.FD      // SegmentAdd: the descriptor, for peers
 		bell *shmio.FD      // RouteHalf
 
+		spare  []*shmio.FD       // what nobody took
 		noRoom *bhomev1.ErrorMsg // SegmentAdd: why we, and not the node, could not open it
 	}
 	socketFault struct{ err error }
@@ -211,12 +212,15 @@ func (k *connection) receive(ctx context.Context) {
 		switch {
 		case err != nil:
 			k.deliver(&socketFault{err})
+			f.close() // after it is told: to close what a node gave can take as long as it likes
 		case ack != 0:
 			select {
 			case k.acks <- ack:
 			case <-k.done:
+				f.close()
 				return
 			}
+			f.close()
 			k.credit()
 		default:
 			k.deliver(f)
@@ -227,15 +231,10 @@ func (k *connection) receive(ctx context.Context) {
 	}
 }
 
-// parse takes a frame apart and verifies its descriptors. It takes over fds.
+// parse takes a frame apart and verifies its descriptors. They are f's, which the caller closes if it is an error; none is
+// closed here.
 func (k *connection) parse(b []byte, fds []*shmio.FD) (f *socketFrame, ack uint64, err error) {
-	f = &socketFrame{}
-	defer func() {
-		closeFDs(fds) // those that nobody took are nil
-		if err != nil {
-			f.close()
-		}
-	}()
+	f = &socketFrame{spare: fds}
 	head, body, err := decodeFrame(b)
 	if err != nil {
 		return f, 0, err
@@ -286,10 +285,10 @@ func (k *connection) parse(b []byte, fds []*shmio.FD) (f *socketFrame, ack uint6
 		return f, 0, nil
 	}
 	fd := fds[0]
-	fds = nil
+	f.spare = nil
 	if f.typ == bhomev1.MsgType_MSG_TYPE_ROUTE_HALF {
-		f.bell = fd
-		return f, 0, nil
+		f.bell = fd // the peer, to whom it goes, must not come to close what never lets go
+		return f, 0, shmio.CheckBell(fd)
 	}
 	return f, 0, f.openSegment(fd)
 }
@@ -303,11 +302,11 @@ func (f *socketFrame) openSegment(fd *shmio.FD) error {
 		return fmt.Errorf("%w: SegmentAdd of a %v segment", wire.ErrBadFrame, kind)
 	}
 	open := func() (*shmio.Segment, error) {
-		dup, err := fd.Dup()
+		own, err := fd.Share() // so that closing it closes nothing yet
 		if err != nil {
 			return nil, err
 		}
-		s, err := shmio.OpenSegment(dup, shmio.Want{Kinds: []shmio.Kind{kind}, MaxSize: maxSegmentSize, CloseFD: true})
+		s, err := shmio.OpenSegment(own, shmio.Want{Kinds: []shmio.Kind{kind}, MaxSize: maxSegmentSize, CloseFD: true})
 		if err != nil {
 			return nil, err
 		}
@@ -334,6 +333,7 @@ func (f *socketFrame) close() {
 	closeSegment(f.seg)
 	closeSegment(f.seg2)
 	closeFDs([]*shmio.FD{f.fd, f.bell})
+	closeFDs(f.spare)
 }
 
 func closeFDs(fds []*shmio.FD) {

@@ -22,7 +22,7 @@ import (
 const patience = 20 * time.Second
 
 func TestMain(m *testing.M) {
-	if childMain() {
+	if childMain() || fuseMain() {
 		return
 	}
 	goleak.VerifyTestMain(m)

@@ -49,13 +49,8 @@ func OpenBell(write *FD) (*Bell, error) {
 	defer write.Close()
 	var n int
 	err := write.with(func(fd int) (err error) {
-		// By the name, since opening anything else, and even asking its file system, could block.
-		if !strings.HasPrefix(fdTarget(fd), "pipe:") {
-			return fmt.Errorf("%w: it is %s, or /proc isn't mounted", ErrNotBell, describe(fd))
-		}
-		// Nor may a reading end make us write to what its owner can't write to.
-		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0); err != nil || flags&unix.O_ACCMODE == unix.O_RDONLY {
-			return fmt.Errorf("%w: it is the reading end of a pipe", ErrNotBell)
+		if err := checkBell(fd); err != nil {
+			return err
 		}
 		n, err = unix.Open(procPath(fd), unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 		return err
@@ -64,6 +59,21 @@ func OpenBell(write *FD) (*Bell, error) {
 		return nil, fmt.Errorf("open a bell: %w", err)
 	}
 	return &Bell{fd: NewFD(n), n: n}, nil
+}
+
+// CheckBell says what is wrong with a descriptor as a bell; it neither opens nor closes it. Errors: ErrNotBell.
+func CheckBell(write *FD) error { return write.with(checkBell) }
+
+func checkBell(fd int) error {
+	// By the name, since opening anything else, and even asking its file system, could block.
+	if !strings.HasPrefix(fdTarget(fd), "pipe:") {
+		return fmt.Errorf("%w: it is %s, or /proc isn't mounted", ErrNotBell, describe(fd))
+	}
+	// Nor may a reading end make us write to what its owner can't write to.
+	if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0); err != nil || flags&unix.O_ACCMODE == unix.O_RDONLY {
+		return fmt.Errorf("%w: it is the reading end of a pipe", ErrNotBell)
+	}
+	return nil
 }
 
 // Ring wakes the sleeper, who takes hint as a hint. It never blocks and allocates nothing: a full pipe is a bell that
