@@ -104,8 +104,8 @@ func (n *nodePages) audit(f *findings, growing uint64) {
 	}
 	rows := 0
 	for _, g := range n.groups {
-		for class := range g.partial {
-			rows += len(g.partial[class])
+		for _, row := range g.partial.all() {
+			rows += len(row)
 		}
 	}
 	if rows != partial {
@@ -145,7 +145,7 @@ func (n *nodePages) auditRun(f *findings, d *dataSegment, r *run) (held int) {
 			f.add(faultAccounts, "block %#x of class %d is neither free nor granted: it is lost", r.place(uint16(k)), r.class)
 		}
 	}
-	row := d.rows.partial[r.class]
+	row := d.rows.partial.row(r.class)
 	if listed := r.inRow >= 0 && r.inRow < len(row) && row[r.inRow] == r; listed != (len(r.free) > 0) || !listed && slices.Contains(row, r) {
 		f.add(faultAccounts, "the run at %#x of class %d has %d free blocks, and is wrongly listed among those with room (or not)", r.place(0), r.class, len(r.free))
 	}

@@ -218,9 +218,9 @@ func TestCheckFindsAccountsThatDontAddUp(t *testing.T) {
 			func(_ *msgRecords, n *nodeRecord) { sick.free = append([]uint16{lost}, sick.free...) }},
 		{"wrongly listed", func(_ *msgRecords, n *nodeRecord) { sick.inRow = 9 }, func(_ *msgRecords, n *nodeRecord) { sick.inRow = 0 }},
 		{"are listed so", func(_ *msgRecords, n *nodeRecord) {
-			sick.seg.rows.partial[255] = append(sick.seg.rows.partial[255], sick)
+			sick.seg.rows.partial.set(255, []*run{sick})
 		},
-			func(_ *msgRecords, n *nodeRecord) { sick.seg.rows.partial[255] = nil }},
+			func(_ *msgRecords, n *nodeRecord) { sick.seg.rows.partial.set(255, nil) }},
 		{"runs, and counts", func(_ *msgRecords, n *nodeRecord) { n.pages.segs[0].used++ }, func(_ *msgRecords, n *nodeRecord) { n.pages.segs[0].used-- }},
 		{"to give out", func(_ *msgRecords, n *nodeRecord) { page, _ = n.pages.segs[0].free.Alloc(pageBytes) },
 			func(_ *msgRecords, n *nodeRecord) { n.pages.segs[0].free.Free(page, pageBytes) }},

@@ -27,8 +27,8 @@ type nodePages struct {
 
 // groupPages is what segments of one access group have: nothing is cut from another group's.
 type groupPages struct {
-	partial [wire.AllocClasses][]*run // runs with room, the last is used first
-	last    uint64                    // size of the segment added last
+	partial runRows
+	last    uint64 // size of the segment added last
 	segs    int
 }
 
@@ -142,18 +142,18 @@ func (n *nodePages) alloc(group string, class uint8, id uint32, now int64) (plac
 	if g == nil {
 		return 0, false
 	}
-	row := g.partial[class]
+	row := g.partial.row(class)
 	if len(row) == 0 {
 		if !n.addRun(g, class) {
 			return 0, false
 		}
-		row = g.partial[class]
+		row = g.partial.row(class)
 	}
 	r := row[len(row)-1]
 	k := r.free[len(r.free)-1]
 	r.free = r.free[:len(r.free)-1]
 	if len(r.free) == 0 {
-		g.partial[class] = row[:len(row)-1]
+		g.partial.set(class, row[:len(row)-1])
 		r.inRow = -1
 	}
 	r.recs[k] = grantRec{id: id, since: max(now, 1)}
@@ -186,7 +186,7 @@ func (n *nodePages) addRun(g *groupPages, class uint8) bool {
 func (n *nodePages) putRun(d *dataSegment, class uint8, at, pages uint64) *run {
 	block := wire.BlockSize(class)
 	count := pages * pageBytes / block
-	r := &run{seg: d, at: at, pages: pages, class: class, block: block, free: make([]uint16, count), recs: make([]grantRec, count), inRow: len(d.rows.partial[class])}
+	r := &run{seg: d, at: at, pages: pages, class: class, block: block, free: make([]uint16, count), recs: make([]grantRec, count), inRow: len(d.rows.partial.row(class))}
 	for i := range r.free {
 		r.free[i] = uint16(int(count) - 1 - i) // the first block is used first
 	}
@@ -195,7 +195,7 @@ func (n *nodePages) putRun(d *dataSegment, class uint8, at, pages uint64) *run {
 	}
 	d.used++
 	d.emptySince = 0
-	d.rows.partial[class] = append(d.rows.partial[class], r)
+	d.rows.partial.set(class, append(d.rows.partial.row(class), r))
 	return r
 }
 
@@ -226,11 +226,11 @@ func (n *nodePages) release(g wire.Grant, now int64) bool {
 	n.bytes -= r.block
 	r.free = append(r.free, k)
 	rows := r.seg.rows
-	row := rows.partial[r.class]
+	row := rows.partial.row(r.class)
 	if r.inRow < 0 {
 		r.inRow = len(row)
 		row = append(row, r)
-		rows.partial[r.class] = row
+		rows.partial.set(r.class, row)
 	}
 	// A run that is all free goes back, unless it is the class's only one and small.
 	if len(r.free) == len(r.recs) && (len(row) > 1 || len(r.recs) == 1) {
@@ -241,12 +241,12 @@ func (n *nodePages) release(g wire.Grant, now int64) bool {
 
 func (n *nodePages) removeRun(r *run, now int64) {
 	rows := r.seg.rows
-	row := rows.partial[r.class]
+	row := rows.partial.row(r.class)
 	lastRun := row[len(row)-1]
 	row[r.inRow] = lastRun
 	lastRun.inRow = r.inRow
 	row[len(row)-1] = nil
-	rows.partial[r.class] = row[:len(row)-1]
+	rows.partial.set(r.class, row[:len(row)-1])
 	d := r.seg
 	for p := r.at / pageBytes; p < r.at/pageBytes+r.pages; p++ {
 		d.pages[p] = nil
@@ -260,9 +260,9 @@ func (n *nodePages) removeRun(r *run, now int64) {
 // releaseIdleRuns gives back the last, all-free runs of every class, so that segments can become empty.
 func (n *nodePages) releaseIdleRuns(now int64) {
 	for _, g := range n.groups {
-		for class := range g.partial {
-			for i := len(g.partial[class]) - 1; i >= 0; i-- {
-				if r := g.partial[class][i]; len(r.free) == len(r.recs) {
+		for _, row := range g.partial.all() {
+			for i := len(row) - 1; i >= 0; i-- { // what removing puts in a place comes from behind it
+				if r := row[i]; len(r.free) == len(r.recs) {
 					n.removeRun(r, now)
 				}
 			}
@@ -296,11 +296,11 @@ func (n *nodePages) adopt(g wire.Grant, class uint8, now int64) bool {
 	}
 	if len(r.free) == 0 && r.inRow >= 0 {
 		rows := r.seg.rows
-		row := rows.partial[class]
+		row := rows.partial.row(class)
 		lastRun := row[len(row)-1]
 		row[r.inRow] = lastRun
 		lastRun.inRow = r.inRow
-		rows.partial[class] = row[:len(row)-1]
+		rows.partial.set(class, row[:len(row)-1])
 		r.inRow = -1
 	}
 	r.recs[k] = grantRec{id: g.ID(), since: max(now, 1)}

@@ -14,10 +14,9 @@ import (
 
 // The link segment: header, route generation, four writer halves, two reader halves, and blocks for the center's frames.
 const (
-	linkSize    = 1 << 20
-	linkBlocks  = 128 << 10 // where the blocks begin
-	linkHalfGap = 16 << 10
-	upQueues    = 2
+	linkSize   = 1 << 20
+	linkBlocks = 128 << 10 // where the blocks begin
+	upQueues   = 2
 )
 
 func linkSpec(queue int) shmio.RouteSpec {
@@ -27,7 +26,23 @@ func linkSpec(queue int) shmio.RouteSpec {
 // upQueue is the number of an up queue in its route id.
 func upQueue(i int) int { return 8 + i }
 
-func halfOffset(i int) uint64 { return shmio.FirstBlock + uint64(i)*linkHalfGap }
+// halfOffset is where half i begins: the down queues' writer halves, then the up queues' reader halves. The beginnings are
+// what an idle link touches: those of the reader halves share a page with that of the first writer half, and no page more
+// than needed is begun.
+func halfOffset(i int) uint64 {
+	readers := upQueues * alignUp(linkSpec(0).ReaderSize(), 128)
+	switch {
+	case i >= wire.SocketCount:
+		return shmio.FirstBlock + uint64(i-wire.SocketCount)*readers/upQueues
+	case i == 0:
+		return shmio.FirstBlock + readers
+	}
+	each := alignUp(linkSpec(0).WriterSize(), pageBytes)
+	return shmio.FirstBlock + alignUp(readers+linkSpec(0).WriterSize(), pageBytes) + uint64(i-1)*each
+}
+
+// alignUp rounds n up to a multiple of to.
+func alignUp(n, to uint64) uint64 { return (n + to - 1) / to * to }
 
 func linkHalves() (down, up []*bhomev1.Half) {
 	for q := range wire.SocketCount {
