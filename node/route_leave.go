@@ -98,15 +98,15 @@ func (n *Node) reap() (done bool) {
 			done = false
 		}
 	}
-	for _, r := range over {
-		delete(n.in, r.id)
-	}
 	n.mu.Unlock()
 	for _, r := range over {
 		r.mu.Lock()
-		r.freed = true
+		r.freed = true // before it is no route any more: then the peer may be forgotten, and its memory with it
 		r.r.Close()
 		r.mu.Unlock()
+		n.mu.Lock()
+		delete(n.in, r.id)
+		n.mu.Unlock()
 		r.closeBell()
 		n.freeHalf(r.half)
 		n.forgetPeer(r.peer)
