@@ -214,7 +214,10 @@ func (r *Reader) takeInline(rec *Record, i uint64, w wire.Word) (next uint64, er
 	in.Seq, in.Stamp = uint32(meta), uint32(meta>>32)
 	in.HasCorr, in.Corr = false, 0
 	at := i + 2
-	if w&inlineFlags != 0 {
+	if w&inlineFlags == inlineCorr {
+		in.HasCorr, in.Corr = true, atomic.LoadUint64(&r.ring[at&mask])
+		at++
+	} else if w&inlineFlags != 0 {
 		// The rare parts as wire decodes them.
 		var head [wire.MaxInlineHead]uint64
 		n := slots - uint64(in.Len+7)/8

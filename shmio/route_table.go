@@ -6,12 +6,12 @@ import (
 	"github.com/bhome-bus/bhome/wire"
 )
 
-// outEntry is the private twin of one entry of the shared out table.
+// outEntry is the private twin of one entry of the shared out table. It is half a cache line: the tables of a message that
+// goes to many are what its sender's cache has to hold.
 type outEntry struct {
-	seq   uint64
-	word  uint64
-	size  uint64
 	held  Held
+	seq   uint64
+	size  uint32
 	used  bool
 	limbo bool // dropped while the reader was taking it: what its return says tells which it was
 }
@@ -42,8 +42,8 @@ func (t *outTable) put(seq, word, size uint64, h Held) {
 	for t.entries[i].used {
 		i = (i + 1) & t.mask
 	}
-	t.entries[i] = outEntry{seq: seq, word: word, size: size, held: h, used: true}
-	t.publish(i)
+	t.entries[i] = outEntry{held: h, seq: seq, size: uint32(size), used: true} // of at most wire.MaxMessage
+	t.show(i, seq, word)
 	if i != seq&t.mask {
 		t.strays++
 	}
@@ -80,28 +80,26 @@ func (t *outTable) remove(at int) outEntry {
 		if hole == t.entries[i].seq&t.mask { // it was a stray: it had another place than this
 			t.strays--
 		}
-		t.publish(hole) // before its old place is cleared: who dies or looks in between shows it twice, never not at all
+		// Before its old place is cleared: who dies or looks in between shows it twice, never not at all.
+		t.hide(hole)
+		t.show(hole, t.entries[hole].seq, t.shared[2*i+1])
 		hole = i
 	}
 	t.entries[hole] = outEntry{}
-	t.publish(hole)
+	t.hide(hole)
 	t.n--
-	t.bytes -= e.size
+	t.bytes -= uint64(e.size)
 	return e
 }
 
-// publish copies entry i to the shared words, the key last when it is entered and first when it goes.
-func (t *outTable) publish(i uint64) {
-	e := &t.entries[i]
-	if !e.used {
-		storeStat(&t.shared[2*i], 0)
-		storeStat(&t.shared[2*i+1], 0)
-		return
-	}
-	storeStat(&t.shared[2*i], 0)
-	storeStat(&t.shared[2*i+1], e.word)
-	storeStat(&t.shared[2*i], e.seq+1)
+// show enters a block at place i of the shared words, which shows none: the key last.
+func (t *outTable) show(i, seq, word uint64) {
+	storeStat(&t.shared[2*i+1], word)
+	storeStat(&t.shared[2*i], seq+1)
 }
+
+// hide takes it out: without a key the word says nothing.
+func (t *outTable) hide(i uint64) { storeStat(&t.shared[2*i], 0) }
 
 // scanTable calls f for what a (hostile) table shows to be out.
 func scanTable(shared []uint64, f func(seq uint64, word wire.Word)) {

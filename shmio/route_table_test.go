@@ -31,7 +31,7 @@ func TestOutTable(t *testing.T) {
 				if at < 0 {
 					t.Fatalf("%#x isn't found", victim)
 				}
-				if e := table.remove(at); e.seq != victim || e.word != out[victim] {
+				if e := table.remove(at); e.seq != victim || e.size != 10 {
 					t.Fatalf("removed %+v, want %#x", e, victim)
 				}
 				delete(out, victim)
@@ -41,7 +41,7 @@ func TestOutTable(t *testing.T) {
 				if e.used && uint64(i) != e.seq&table.mask {
 					strays++
 				}
-				if want := e.seq + 1; e.used && (table.shared[2*i] != want || table.shared[2*i+1] != e.word) || !e.used && table.shared[2*i] != 0 {
+				if want := e.seq + 1; e.used && (table.shared[2*i] != want || table.shared[2*i+1] != out[e.seq]) || !e.used && table.shared[2*i] != 0 {
 					t.Fatalf("entry %d is %+v, shared %#x", i, e, table.shared[2*i:2*i+2])
 				}
 			}

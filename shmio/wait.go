@@ -12,7 +12,8 @@ type WaitStrategy int
 
 // The strategies.
 const (
-	// Adaptive spins briefly, as long as that lately paid, then parks: no OS thread is held.
+	// Adaptive spins briefly, as long as that lately paid and no more threads want to run than there are cores, then
+	// parks: no OS thread is held.
 	Adaptive WaitStrategy = iota
 	// Park parks at once.
 	Park
@@ -61,6 +62,7 @@ type spinner struct {
 	turns    int
 	start    time.Time
 	last     time.Duration // from start to the last look at the clock
+	crowd    crowd
 }
 
 func newSpinner(s WaitStrategy) spinner {
@@ -93,6 +95,10 @@ func (sp *spinner) again() (more, check bool) {
 	switch {
 	case sp.turns == 1: // what came at once cost no look at the clock
 		sp.start, sp.last = time.Now(), 0
+		if sp.crowd.is(sp.start) {
+			osYield() // to those that could send: then one more look
+			return false, true
+		}
 		return sp.budget > minSpin, true
 	case check:
 		took := time.Since(sp.start)

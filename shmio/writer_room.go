@@ -133,7 +133,7 @@ func (w *Writer) dropsHelp(size uint64) bool {
 		if !wire.Word(w.ring[c&uint64(w.spec.Slots-1)]).IsCommand() {
 			if at := w.out.find(c); at >= 0 {
 				less++
-				bytes += w.out.entries[at].size
+				bytes += uint64(w.out.entries[at].size)
 				if w.blockFits(size, less, bytes) {
 					return true
 				}
