@@ -162,7 +162,7 @@ func (n *Node) teardown() {
 	calls.calls = map[uint64]*pendingCall{}
 	calls.mu.Unlock()
 	for _, c := range waiting {
-		c.done(nil, ErrClosed)
+		c.finish(replied{err: ErrClosed})
 	}
 	for _, o := range out {
 		// The halves stay as they are: what waits in them is still read, from the mappings of its receivers.

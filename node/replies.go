@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"google.golang.org/protobuf/proto"
 
@@ -19,8 +20,9 @@ type replies struct {
 	inbox *shmio.Inbox
 	slots slots
 
-	turn   chan struct{} // holds a token: who takes it receives, for all
-	wanted chan struct{} // receive has to look
+	turn   chan struct{}               // holds a token: who takes it receives, for all
+	wanted chan struct{}               // receive has to look
+	spare  atomic.Pointer[pendingCall] // one to use again; pairs with itself: whoever swaps it out has it
 
 	mu         sync.Mutex
 	calls      map[uint64]*pendingCall
@@ -35,12 +37,20 @@ func newReplies(n *Node) *replies {
 	return rs
 }
 
+// call is a new call that somebody will wait for in await.
+func (rs *replies) call() *pendingCall {
+	if c := rs.spare.Swap(nil); c != nil {
+		return c
+	}
+	return &pendingCall{came: make(chan replied, 1)}
+}
+
 func (rs *replies) register(c *pendingCall) uint64 {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	rs.seq++
 	rs.calls[rs.seq] = c
-	if c.unattended {
+	if c.done != nil {
 		rs.unattended++
 		rs.look()
 	}
@@ -61,7 +71,7 @@ func (rs *replies) forget(corr uint64, c *pendingCall) {
 		return
 	}
 	delete(rs.calls, corr)
-	if c.unattended {
+	if c.done != nil {
 		rs.unattended--
 	}
 }
@@ -101,7 +111,11 @@ func (rs *replies) receive(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		for rs.next(rs.takeUnattended(ctx)) {
+		for {
+			sl, rd, err := rs.takeUnattended(ctx)
+			if more, _ := rs.next(sl, rd, err, nil); !more {
+				break
+			}
 		}
 		rs.turn <- struct{}{}
 	}
@@ -135,48 +149,53 @@ type replied struct {
 	err error
 }
 
-// waiter is a caller that waits; it holds one answer.
-type waiter chan replied
-
-func (w waiter) done(r *Reply, err error) { w <- replied{r, err} }
-
-// await waits for w's answer; false: ctx ended first. Of those that wait, one receives for all: an answer that comes to who
+// await waits for c's answer; false: ctx ended first. Of those that wait, one receives for all: an answer that comes to who
 // receives itself needs no other goroutine to wake up.
-func (rs *replies) await(ctx context.Context, w waiter) (replied, bool) {
-	for {
+func (rs *replies) await(ctx context.Context, c *pendingCall) (replied, bool) {
+	select {
+	case <-rs.turn:
+	default:
 		select {
-		case a := <-w:
+		case a := <-c.came:
 			return a, true
 		case <-rs.turn:
-			for len(w) == 0 { // it may have come while we waited for our turn
-				sl := rs.slots.get()
-				rd, err := rs.inbox.Receive(ctx, &sl.rec)
-				if !rs.next(sl, rd, err) {
-					break
-				}
-			}
-			rs.turn <- struct{}{} // to another that waits
-			if len(w) == 0 && ctx.Err() == nil {
-				a := <-w // the node closes, and says so to all
-				return a, true
-			}
 		case <-ctx.Done():
 			return replied{}, false
 		}
 	}
+	defer func() { rs.turn <- struct{}{} }() // to another that waits
+	for len(c.came) == 0 {                   // it may have come while we waited for our turn
+		sl := rs.slots.get()
+		rd, err := rs.inbox.Receive(ctx, &sl.rec)
+		more, a := rs.next(sl, rd, err, c)
+		if a.r != nil || a.err != nil {
+			return a, true
+		}
+		if !more {
+			break
+		}
+	}
+	if len(c.came) == 0 {
+		if ctx.Err() != nil {
+			return replied{}, false
+		}
+		// The node closes, and says so to all.
+	}
+	return <-c.came, true
 }
 
-// next does with what was received what is to be done; false: nothing was. Only who has the turn calls it.
-func (rs *replies) next(sl *slot, rd *shmio.Reader, err error) bool {
+// next does with what was received what is to be done; false: nothing was. An answer to own it returns. Only who has the turn
+// calls it.
+func (rs *replies) next(sl *slot, rd *shmio.Reader, err error, own *pendingCall) (more bool, a replied) {
 	if rd == nil {
 		rs.slots.put(sl)
-		return errors.Is(err, shmio.ErrNudged)
+		return errors.Is(err, shmio.ErrNudged), a
 	}
 	r := rd.Tag().(*inRoute)
 	if err != nil {
 		rs.slots.put(sl)
 		r.spoiled(err)
-		return true
+		return true, a
 	}
 	if err = r.read(&sl.rec, &sl.m); err != nil {
 		if !errors.Is(err, errPutBack) {
@@ -184,16 +203,17 @@ func (rs *replies) next(sl *slot, rd *shmio.Reader, err error) bool {
 		}
 		rs.slots.put(sl)
 	} else {
-		rs.deliver(r, sl)
+		a = rs.deliver(r, sl, own)
 	}
 	r.settled.Store(rd.Head()) // who has the turn alone moves it
 	if r.ending.Load() {
 		r.drained()
 	}
-	return true
+	return true, a
 }
 
-func (rs *replies) deliver(r *inRoute, sl *slot) {
+// deliver tells a call of its answer; if it is own's, the caller.
+func (rs *replies) deliver(r *inRoute, sl *slot, own *pendingCall) (a replied) {
 	sl.route = r
 	rs.mu.Lock()
 	c := rs.calls[sl.m.corr]
@@ -205,13 +225,13 @@ func (rs *replies) deliver(r *inRoute, sl *slot) {
 	rs.mu.Unlock()
 	if c == nil {
 		sl.discard() // late: the caller has given up
-		return
+		return a
 	}
 	c.over()
 	sl.topic = c.topic
 	switch sl.m.kind {
 	case wire.KindReply:
-		c.done(&Reply{m: sl.message()}, nil)
+		a.r = &Reply{m: sl.message()}
 	case wire.KindErrorReply:
 		var e bhomev1.ErrorMsg
 		err := error(&HandlerError{Topic: c.topic, Message: "the handler failed and its error could not be told"})
@@ -221,11 +241,16 @@ func (rs *replies) deliver(r *inRoute, sl *slot) {
 			}
 		}
 		sl.discard()
-		c.done(nil, fmt.Errorf("request %q to %q: %w", c.topic, r.peer.name, err))
+		a.err = fmt.Errorf("request %q to %q: %w", c.topic, r.peer.name, err)
 	default:
 		sl.discard()
-		c.done(nil, fmt.Errorf("request %q to %q: %w: message kind %d", c.topic, r.peer.name, wire.ErrBadHeader, sl.m.kind))
+		a.err = fmt.Errorf("request %q to %q: %w: message kind %d", c.topic, r.peer.name, wire.ErrBadHeader, sl.m.kind)
 	}
+	if c == own {
+		return a
+	}
+	c.finish(a)
+	return replied{}
 }
 
 func (rs *replies) routeAdded(*inRoute) {}
@@ -262,6 +287,6 @@ func (rs *replies) fail(which func(*pendingCall) bool, p *peer) {
 	}
 	for _, c := range gone {
 		c.over()
-		c.done(nil, fmt.Errorf("request %q to %q: %w", c.topic, p.name, ErrProviderGone))
+		c.finish(replied{err: fmt.Errorf("request %q to %q: %w", c.topic, p.name, ErrProviderGone)})
 	}
 }

@@ -105,13 +105,21 @@ func (sc *serviceClient) pick() (clientRoute, bool) {
 	return routes[sc.next.Add(1)%uint64(len(routes))], true
 }
 
-// pendingCall is one request whose reply is awaited.
+// pendingCall is one request whose reply is awaited. Its end is told once.
 type pendingCall struct {
 	o     *outRoute // to the provider; the call has a place in its calls
 	topic string
-	done  func(*Reply, error) // once
+	done  func(*Reply, error) // of a call for which nobody waits in await; else nil:
+	came  chan replied        // holds one
+}
 
-	unattended bool // nobody waits for it in await
+// finish tells how the call ended. The caller has taken it out of the calls, and doesn't use it any more.
+func (c *pendingCall) finish(a replied) {
+	if c.done != nil {
+		c.done(a.r, a.err)
+	} else {
+		c.came <- a
+	}
 }
 
 func (c *pendingCall) session() uint64 { return c.o.peer.session }
@@ -157,18 +165,19 @@ func (r *Reply) Release() error { return r.m.Release() }
 // ErrNoProvider, ErrProviderGone (it died with the request in hand; it may have acted on it, so it is not asked again),
 // *HandlerError, ErrTooLarge, ErrNoMemory.
 func (n *Node) Request(ctx context.Context, topic string, payload []byte) (*Reply, error) {
-	w := waiter(make(chan replied, 1))
-	corr, err := n.ask(ctx, topic, payload, w.done, false)
+	c := n.replies.call()
+	corr, err := n.ask(ctx, topic, payload, c)
 	if err != nil {
 		return nil, err
 	}
-	if a, ok := n.replies.await(ctx, w); ok {
-		return a.r, a.err
+	a, ok := n.replies.await(ctx, c)
+	if !ok {
+		if n.replies.cancel(corr) {
+			return nil, fmt.Errorf("request %q: %w", topic, context.Cause(ctx))
+		}
+		a = <-c.came // it came at the same moment
 	}
-	if n.replies.cancel(corr) {
-		return nil, fmt.Errorf("request %q: %w", topic, context.Cause(ctx))
-	}
-	a := <-w // it came at the same moment
+	n.replies.spare.Store(c) // nobody else has it any more
 	return a.r, a.err
 }
 
@@ -179,13 +188,13 @@ func (n *Node) RequestAsync(ctx context.Context, topic string, payload []byte, d
 	// The reply can come before ask returns; whoever comes second stops the watch on ctx.
 	var stop atomic.Pointer[func() bool]
 	var over atomic.Bool
-	corr, err := n.ask(ctx, topic, payload, func(r *Reply, err error) {
+	corr, err := n.ask(ctx, topic, payload, &pendingCall{done: func(r *Reply, err error) {
 		over.Store(true)
 		if f := stop.Load(); f != nil {
 			(*f)()
 		}
 		done(r, err)
-	}, true)
+	}})
 	if err != nil {
 		return err
 	}
@@ -201,14 +210,19 @@ func (n *Node) RequestAsync(ctx context.Context, topic string, payload []byte, d
 	return nil
 }
 
-// ask sends a request; done is called once, unless cancel takes the call first. unattended: nobody waits in await for it.
-func (n *Node) ask(ctx context.Context, topic string, payload []byte, done func(*Reply, error), unattended bool) (uint64, error) {
-	if err := wire.ValidateTopic(topic); err != nil {
-		return 0, fmt.Errorf("request: %w", err)
-	}
+// ask sends a request; c hears once what came of it, unless cancel takes the call first.
+func (n *Node) ask(ctx context.Context, topic string, payload []byte, c *pendingCall) (uint64, error) {
 	n.mu.Lock()
-	sc := n.serviceClient(topic)
+	sc := n.clients[topic]
 	n.mu.Unlock()
+	if sc == nil {
+		if err := wire.ValidateTopic(topic); err != nil {
+			return 0, fmt.Errorf("request: %w", err)
+		}
+		n.mu.Lock()
+		sc = n.serviceClient(topic)
+		n.mu.Unlock()
+	}
 	if err := sc.connect(ctx); err != nil {
 		return 0, fmt.Errorf("request %q: %w", topic, err)
 	}
@@ -222,13 +236,13 @@ func (n *Node) ask(ctx context.Context, topic string, payload []byte, done func(
 		}
 		err := cr.o.begin(ctx)
 		if err == nil {
-			corr := n.replies.register(&pendingCall{o: cr.o, topic: topic, done: done, unattended: unattended})
+			c.o, c.topic = cr.o, topic
+			corr := n.replies.register(c)
 			if err = n.sendRequest(ctx, cr, corr, payload); err == nil {
 				return corr, nil
 			}
-			c := n.replies.take(corr)
-			if c == nil {
-				return corr, nil // done has heard that the provider died
+			if n.replies.take(corr) == nil {
+				return corr, nil // it has heard that the provider died
 			}
 			c.over()
 		}

@@ -45,8 +45,9 @@ type inRoute struct {
 	last     atomic.Pointer[topicName] // the topic of the message before
 	seqHi    atomic.Uint64             // a late sequence number of the publisher's, to extend the inline records' 32 bits
 
-	settled    atomic.Uint64 // of a reply route: up to where its callers have been told; pairs with drained's load
-	unanswered int           // requests taken; under the service's mu
+	replies    atomic.Pointer[outRoute] // of a request route: the way back, as it was last found; pairs with itself
+	settled    atomic.Uint64            // of a reply route: up to where its callers have been told; pairs with drained's load
+	unanswered int                      // requests taken; under the service's mu
 }
 
 type topicName struct {

@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -71,12 +71,16 @@ type Service struct {
 	wg      sync.WaitGroup
 	closed  atomic.Bool
 	served  atomic.Uint64
+	workers int
+
+	handover handover
 
 	mu      sync.Mutex
 	routes  map[uint64]*inRoute
 	jobs    map[jobKey]*job // waiting or in hand
 	waiting []*job          // in order; of each client at most its share, maxUnanswered
-	ready   sync.Cond       // one waits, or none will any more
+	busy    int             // in hand, of at most workers
+	ready   sync.Cond       // one waits and may be taken in hand, or none will any more
 	over    bool            // none will
 }
 
@@ -92,7 +96,7 @@ func (n *Node) Serve(ctx context.Context, topic string, h Handler, opts ...Serve
 	if h == nil || o.workers < 1 || o.workers > 1024 || o.depth < 1 || o.depth > 4096 {
 		return nil, fmt.Errorf("serve %q: %w: it needs a handler, 1 to 1024 workers (%d) and a depth of 1 to 4096 (%d)", topic, ErrInvalid, o.workers, o.depth)
 	}
-	s := &Service{n: n, topic: topic, handler: h, inbox: shmio.NewInbox(o.wait),
+	s := &Service{n: n, topic: topic, handler: h, inbox: shmio.NewInbox(o.wait), workers: o.workers,
 		routes: map[uint64]*inRoute{}, jobs: map[jobKey]*job{}}
 	s.slots.n = n
 	s.ready.L = &s.mu
@@ -104,6 +108,8 @@ func (n *Node) Serve(ctx context.Context, topic string, h Handler, opts ...Serve
 	if err := n.addSink(s.msg.Service, s); err != nil {
 		return nil, fmt.Errorf("serve %q: %w", topic, err)
 	}
+	s.handover.timer = time.AfterFunc(time.Hour, s.watch)
+	s.handover.timer.Stop()
 	s.wg.Go(s.receive)
 	for range o.workers {
 		s.wg.Go(s.worker)
@@ -125,51 +131,6 @@ func (s *Service) Topic() string { return s.topic }
 // Served counts the requests answered.
 func (s *Service) Served() uint64 { return s.served.Load() }
 
-// receive takes requests and cancellations from the queue, in order. It never waits for a worker: behind a request there may
-// be the cancellation of the one that the worker has in hand.
-func (s *Service) receive() {
-	defer s.end()
-	for {
-		sl := s.slots.get()
-		rd, err := s.inbox.Receive(s.ctx, &sl.rec)
-		if err != nil {
-			s.slots.put(sl)
-			if rd == nil {
-				return // closed
-			}
-			rd.Tag().(*inRoute).spoiled(err)
-			continue
-		}
-		r := rd.Tag().(*inRoute)
-		err = r.read(&sl.rec, &sl.m)
-		if r.ending.Load() {
-			r.drained()
-		}
-		if err != nil {
-			if !errors.Is(err, errPutBack) {
-				r.reject(err)
-			}
-			s.slots.put(sl)
-			continue
-		}
-		key := jobKey{r.peer.session, sl.m.corr}
-		sl.route, sl.topic = r, s.topic
-		switch sl.m.kind {
-		case wire.KindRequest:
-			j := &job{key: key, route: r, m: sl.message()}
-			j.ctx, j.cancel = context.WithCancelCause(s.ctx)
-			s.admit(j)
-			runtime.Gosched() // to the worker, on this thread: it would wait for another to wake up
-		case wire.KindCancel:
-			s.cancelJob(key, ErrCancelled)
-			sl.discard()
-		default:
-			s.n.badWord("a request of "+r.peer.name, fmt.Errorf("%w: message kind %d", wire.ErrBadHeader, sl.m.kind))
-			sl.discard()
-		}
-	}
-}
-
 // discard gives a slot back whose message nobody got.
 func (sl *slot) discard() {
 	if sl.m.block {
@@ -181,9 +142,7 @@ func (sl *slot) discard() {
 func (s *Service) handle(j *job) {
 	out, err := s.invoke(j)
 	s.served.Add(1)
-	s.mu.Lock()
-	s.forget(j)
-	s.mu.Unlock()
+	s.handled(j)
 	if err == nil {
 		if err = s.n.replyTo(j.route, j.key.corr, wire.KindReply, out); err == nil {
 			return
@@ -209,7 +168,7 @@ func (s *Service) invoke(j *job) (out []byte, err error) {
 			err = &HandlerError{Topic: s.topic, Message: fmt.Sprint(p), Panic: true}
 		}
 	}()
-	return s.handler(j.ctx, &Request{m: j.m})
+	return s.handler(&j.ctx, &j.req)
 }
 
 // maxErrorText bounds what of a handler's error travels.
@@ -221,7 +180,7 @@ func (s *Service) errorReply(j *job, err error) []byte {
 	switch {
 	case errors.As(err, &he) && he.Panic:
 		m.Code, m.Message = bhomev1.ErrorCode_ERROR_CODE_HANDLER_PANIC, he.Message
-	case errors.Is(context.Cause(j.ctx), ErrCancelled):
+	case errors.Is(j.ctx.why(), ErrCancelled):
 		m.Code = bhomev1.ErrorCode_ERROR_CODE_CANCELLED
 	}
 	if len(m.Message) > maxErrorText {
@@ -242,7 +201,11 @@ func (n *Node) replyTo(r *inRoute, corr uint64, kind wire.Kind, payload []byte) 
 		defer n.mu.Unlock()
 		return n.replyRoutes[replyKey{r.peer.session, r.open.GetReplyAccess()}]
 	}
-	o := find()
+	o := r.replies.Load()
+	if o == nil || o.hasEnded() {
+		o = find()
+		r.replies.Store(o)
+	}
 	if o == nil {
 		// The client's route came to us before our route to it: that is on the socket. Or the client is gone.
 		if err := n.awaitSocket(func() bool { o = find(); return o != nil || r.gone.Load() || r.ended.Load() }, errRouteOver); err != nil {
@@ -314,6 +277,7 @@ func (s *Service) shut() {
 	s.cancel()
 	s.inbox.Close()
 	s.wg.Wait()
+	s.handover.timer.Stop()
 	s.n.removeSink(s.msg.GetService()) // not before: the node waits for those that it finds there
 	s.mu.Lock()
 	routes := make([]*inRoute, 0, len(s.routes))
