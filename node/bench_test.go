@@ -87,3 +87,28 @@ func BenchmarkPublish(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkRequest is a request and its answer: 64 bytes each, between two goroutines that wait for one another.
+func BenchmarkRequest(b *testing.B) {
+	bus := newBus(b)
+	ctx := context.Background()
+	payload := make([]byte, 64)
+	echo := func(context.Context, *node.Request) ([]byte, error) { return payload, nil }
+	if _, err := bus.attach("provider").Serve(ctx, "echo", echo); err != nil {
+		b.Fatal(err)
+	}
+	client := bus.attach("client")
+	if err := client.WaitForService(ctx, "echo"); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		r, err := client.Request(ctx, "echo", payload)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := r.Release(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -23,11 +23,17 @@ func TestOfOurselves(t *testing.T) {
 	if now.FDs <= before.FDs || now.Private < before.Private+32<<20 || now.RSS < now.Private || now.Threads < 1 || now.CPU <= 0 || now.CPU > time.Hour {
 		t.Errorf("before %+v, now %+v", before, now)
 	}
+	if share := Share(os.Getpid()); share < 64<<20 || share > now.RSS+1<<20 {
+		t.Errorf("a share of %d bytes of %d", share, now.RSS)
+	}
 	_ = mem[len(mem)-1]
 }
 
 func TestOfNobody(t *testing.T) {
 	if u := Of(1 << 30); u != (Use{}) {
 		t.Errorf("%+v", u)
+	}
+	if share := Share(1 << 30); share != 0 {
+		t.Errorf("a share of %d bytes", share)
 	}
 }

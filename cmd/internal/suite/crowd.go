@@ -99,7 +99,7 @@ func idle(ctx context.Context, cfg CrowdConfig, launch Launcher, out io.Writer) 
 			return err
 		}
 	}
-	rss0 := rss(cfg.Daemon)
+	rss0, share0 := rss(cfg.Daemon), procfs.Share(cfg.Daemon)
 	begin := time.Now()
 	for _, p := range ps {
 		if err := p.Send("go", nil); err != nil {
@@ -113,8 +113,8 @@ func idle(ctx context.Context, cfg CrowdConfig, launch Launcher, out io.Writer) 
 	}
 	fmt.Fprintf(out, "attach: %d node processes in %.2f s\n", cfg.Nodes, time.Since(begin).Seconds())
 	<-time.After(2 * time.Second) // what attaching leaves to do
-	fmt.Fprintf(out, "memory: the center %.0f KiB per node; a node %.0f KiB more than a bare Go process (%.0f KiB)\n",
-		float64(rss(cfg.Daemon)-rss0)/1024/float64(cfg.Nodes), float64(rss(pids[0])-rss(pids[cfg.Nodes]))/1024, float64(rss(pids[cfg.Nodes]))/1024)
+	fmt.Fprintf(out, "memory: the center %.0f KiB per node, %.0f where what it shares with the node counts by half; a node %.0f KiB more than a bare Go process (%.0f KiB)\n",
+		float64(rss(cfg.Daemon)-rss0)/1024/float64(cfg.Nodes), float64(procfs.Share(cfg.Daemon)-share0)/1024/float64(cfg.Nodes), float64(rss(pids[0])-rss(pids[cfg.Nodes]))/1024, float64(rss(pids[cfg.Nodes]))/1024)
 	center, one, bare := cpu(cfg.Daemon), cpu(pids[0]), cpu(pids[cfg.Nodes])
 	<-time.After(cfg.Watch)
 	fmt.Fprintf(out, "idle for %v: the center with %d nodes used %.2f %% of a core, a node %.2f %%, a bare Go process %.2f %%\n", cfg.Watch, cfg.Nodes,
