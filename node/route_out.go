@@ -143,14 +143,14 @@ func (n *Node) openOut(lk *link, m *bhomev1.RouteOpen, spec shmio.RouteSpec) err
 	o.pending = newSendQueue(o)
 	n.mu.Lock()
 	if n.out[o.id] != nil {
-		n.mu.Unlock()
-		return fmt.Errorf("%w: it is open already", ErrRemote)
+		err = fmt.Errorf("%w: it is open already", ErrRemote)
+	} else if o.peer = n.peerOf(m.GetPeerSession(), m.GetPeerProc(), m.GetPeerPid()); o.peer.leaving >= maxLeaving {
+		err = fmt.Errorf("%w: its process has not left %d routes that are over", ErrRemote, maxLeaving)
 	}
-	o.peer = n.peerOf(m.GetPeerSession(), m.GetPeerProc(), m.GetPeerPid())
-	if o.peer.leaving >= maxLeaving {
+	if err != nil {
 		n.mu.Unlock()
 		n.freeHalf(h)
-		return fmt.Errorf("%w: its process has not left %d routes that are over", ErrRemote, maxLeaving)
+		return err
 	}
 	n.out[o.id] = o
 	n.listOut()

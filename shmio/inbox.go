@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 )
 
 // ErrInboxClosed says that the Inbox was closed.
@@ -33,7 +34,8 @@ type Inbox struct {
 	spinning bool   // somebody looks at the hot routes now and then: they needn't be armed
 	closed   bool
 	nudged   bool
-	spin     spinner // the spinning receiver's; else guarded by mu
+	spin     spinner      // the spinning receiver's; else guarded by mu
+	others   atomic.Int32 // routes that are polled, but for one; pairs with Reader.ringSpace
 	signal   chan struct{}
 	done     chan struct{}
 
@@ -396,6 +398,7 @@ func (in *Inbox) heat(r *Reader) {
 	r.place.hot = len(in.hot)
 	r.place.lastHit = in.hits
 	in.hot = append(in.hot, r)
+	in.others.Store(int32(len(in.hot) - 1))
 }
 
 // cool arms a hot route; false: it has something after all and stays hot.
@@ -416,6 +419,7 @@ func (in *Inbox) unheat(r *Reader) {
 	in.hot[at].place.hot = at
 	in.hot[last] = nil
 	in.hot = in.hot[:last]
+	in.others.Store(int32(last - 1))
 	r.place.hot = -1
 }
 

@@ -77,8 +77,12 @@ func (r *Reader) flush() {
 	}
 }
 
+// manyOthers is with how many other routes that have something to read a reader may let a writer sleep longer.
+const manyOthers = 8
+
 // ringSpace rings a writer that waits for space, once for each time that it fell asleep: not for each slot that gets
-// free, or the two would take turns at every message, but when a quarter of what waited then is read, or all.
+// free, or the two would take turns at every message, but when a quarter of what waited then is read (three where the reader
+// has enough else to read), or all.
 func (r *Reader) ringSpace() {
 	last := r.spaceFor.Load() // first: or an epoch that another goroutine has since rung beyond would look like a new one
 	r.at("wantsSpace")
@@ -88,7 +92,11 @@ func (r *Reader) ringSpace() {
 	}
 	head, tail := r.half.head.Load(), r.peer.tail.Load()
 	if r.spaceSeen.Swap(e) != e { // several may see it first: they come to about the same
-		r.spaceAt.Store(head + (tail-head)/4)
+		part := uint64(1)
+		if in := r.inbox.Load(); in != nil && in.others.Load() >= manyOthers { // pairs with Inbox.heat
+			part = 3 // there is enough to read meanwhile
+		}
+		r.spaceAt.Store(head + (tail-head)*part/4)
 	}
 	if head != tail && ahead(r.spaceAt.Load(), head) {
 		return

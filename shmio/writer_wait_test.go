@@ -153,3 +153,39 @@ func TestJoinRefuses(t *testing.T) {
 		t.Error("short reader half:", err)
 	}
 }
+
+// A sender that waits is rung when a quarter of what waited is read; where the reader has enough else to read, when three are.
+func TestSenderIsRungLaterInACrowd(t *testing.T) {
+	for _, tc := range []struct{ others, want int }{{0, 2}, {manyOthers - 1, 2}, {manyOthers, 6}} {
+		in := NewInbox(Park)
+		pair := func() *pair {
+			p := newPair(t, RouteSpec{Slots: 8, Depth: 8, Out: 8, Policy: BlockOnFull})
+			in.Add(p.r)
+			return p
+		}
+		p := pair()
+		for range tc.others {
+			o := pair()
+			o.w.PushCommand(cmdWord(1))
+			o.w.Commit()
+		}
+		for range 8 {
+			p.w.PushCommand(cmdWord(1))
+		}
+		if p.w.PushCommand(cmdWord(1)) != Full || !p.w.ArmSpace() {
+			t.Fatal("room?")
+		}
+		var rec Record
+		read := 0
+		for p.toWriter.n == 0 && read < 8 {
+			if ok, err := p.r.TryReceive(&rec); !ok || err != nil {
+				t.Fatal(ok, err)
+			}
+			read++
+		}
+		if read != tc.want {
+			t.Errorf("with %d others it is rung after %d of 8 are read, want %d", tc.others, read, tc.want)
+		}
+		in.Close()
+	}
+}
