@@ -114,3 +114,41 @@ func BlocksOut(n *Node) (out int) {
 	}
 	return out
 }
+
+// Settled reports whether n has heard from the center all there is to hear of the process called name.
+func Settled(n *Node, name string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, p := range n.peers {
+		if p.name == name {
+			return p.settled
+		}
+	}
+	return false
+}
+
+// LockRoute keeps others from changing the route from the process called name to n, until unlock is called.
+func LockRoute(n *Node, name string) (unlock func()) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, r := range n.in {
+		if r.peer.name == name {
+			r.mu.Lock()
+			return r.mu.Unlock
+		}
+	}
+	panic("no route from " + name)
+}
+
+// ForgetPeers has n forget the dead to whom nothing refers.
+func ForgetPeers(n *Node) {
+	n.mu.Lock()
+	var all []*peer
+	for _, p := range n.peers {
+		all = append(all, p)
+	}
+	n.mu.Unlock()
+	for _, p := range all {
+		n.forgetPeer(p)
+	}
+}
