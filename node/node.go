@@ -58,6 +58,7 @@ type Node struct {
 	stop        context.CancelFunc
 	wg          sync.WaitGroup
 	closing     chan struct{} // closed when the node ends, whatever the reason
+	over        atomic.Bool   // stored before; pairs with Err, which each send asks
 	pokeC       chan struct{}
 	newsTimeout time.Duration
 	endOnce     sync.Once
@@ -177,6 +178,9 @@ func (n *Node) Done() <-chan struct{} { return n.closing }
 
 // Err says why the node ended; nil while it has not.
 func (n *Node) Err() error {
+	if !n.over.Load() {
+		return nil
+	}
 	select {
 	case <-n.closing:
 		return n.err
@@ -369,6 +373,7 @@ func (n *Node) end(err error, state State) {
 	n.endOnce.Do(func() {
 		n.err = err
 		n.state.Store(int32(state))
+		n.over.Store(true)
 		close(n.closing)
 	})
 }

@@ -277,6 +277,7 @@ func (p *Publisher) send(ctx context.Context, m *message) error {
 	for _, o := range routes {
 		out, err := o.push(m, false)
 		switch {
+		case err == nil && out != shmio.Full:
 		case errors.Is(err, errRouteOver):
 		case errors.Is(err, errOtherGroup):
 			if err := tp.pushCopy(ctx, o, m); err != nil && !errors.Is(err, errRouteOver) {
@@ -284,7 +285,7 @@ func (p *Publisher) send(ctx context.Context, m *message) error {
 			}
 		case err != nil:
 			full = errors.Join(full, err)
-		case out == shmio.Full:
+		default:
 			if err := tp.block(ctx, o, m); err != nil {
 				full = errors.Join(full, err)
 			}

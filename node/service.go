@@ -20,7 +20,8 @@ import (
 const DefaultServeDepth = 64
 
 // Handler answers one request. What it returns is copied into the reply; an error, or a panic, reaches the caller typed.
-// ctx ends when the caller cancels, the service closes, or the caller dies. The request is the handler's until it returns.
+// ctx ends when the caller cancels (with one worker up to 40 ms later), the service closes, or the caller dies. The request is
+// the handler's until it returns.
 type Handler func(ctx context.Context, req *Request) ([]byte, error)
 
 // Request is what a Handler gets.
