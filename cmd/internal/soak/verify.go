@@ -125,13 +125,14 @@ func (d *director) difference(m *member, i int) (wrong []string, pairs int) {
 		pairs++
 		// A publisher that died with the center away may have taken with it what only they two knew of: the way to it.
 		unknown := p.gone() && p.bornIn != p.diedIn && !had
-		if p.alone && !had && (spec.Policy != node.Block || sent-min(sent, c.from) <= uint64(spec.Depth)) {
-			unknown = true // so has one that died just before the center did; a Block queue that is never read takes no more
+		waits := pub.lossless() && spec.Policy == node.Block
+		if p.alone && !had && (!waits || sent-min(sent, c.from) <= uint64(spec.Depth)) {
+			unknown = true // so has one that died just before the center did; who waits sends no more to a queue that is never read
 		}
 		if had && t.Next > begun {
 			say("message %d came of %s, which has begun to send %d", t.Next-1, p.name(), begun)
 		}
-		if pub.lossless() && spec.Policy == node.Block {
+		if waits {
 			// One that died when the center did may have taken with it what the center had still to pass on: where some of
 			// its memory is. The subscriber then says that it met messages it couldn't read.
 			unreadable := p.gone() && p.alone && m.report.Stats.BadWords > 0
