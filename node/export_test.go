@@ -68,10 +68,10 @@ func Peers(n *Node) int {
 	return len(n.peers)
 }
 
-// RouteCloseHeard has n hear from the center that its routes from and to the process called name are over, ahead of the center.
-func RouteCloseHeard(n *Node, name string) {
+// routesWith is the ids of n's routes from and to the process called name.
+func routesWith(n *Node, name string) (ids []uint64) {
 	n.mu.Lock()
-	var ids []uint64
+	defer n.mu.Unlock()
 	for id, r := range n.in {
 		if r.peer.name == name {
 			ids = append(ids, id)
@@ -82,8 +82,12 @@ func RouteCloseHeard(n *Node, name string) {
 			ids = append(ids, id)
 		}
 	}
-	n.mu.Unlock()
-	for _, id := range ids {
+	return ids
+}
+
+// RouteCloseHeard has n hear from the center that its routes from and to the process called name are over, ahead of the center.
+func RouteCloseHeard(n *Node, name string) {
+	for _, id := range routesWith(n, name) {
 		n.onRouteClose(&bhomev1.RouteClose{Route: id, PeerAlive: true})
 	}
 }
@@ -113,6 +117,25 @@ func BlocksOut(n *Node) (out int) {
 		o.mu.Unlock()
 	}
 	return out
+}
+
+// GiveUp has n end its routes to and from the process called name of its own accord, as when an end can't be made or mapped.
+func GiveUp(n *Node, name string, why error) {
+	for _, id := range routesWith(n, name) {
+		n.cut(id, why)
+	}
+}
+
+// Leaving is how many of n's routes to the process called name are over and not freed.
+func Leaving(n *Node, name string) int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, p := range n.peers {
+		if p.name == name {
+			return p.leaving
+		}
+	}
+	return 0
 }
 
 // Settled reports whether n has heard from the center all there is to hear of the process called name.

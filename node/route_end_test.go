@@ -215,6 +215,38 @@ func TestWhatIsSentToWhoHasGoneComesBack(t *testing.T) {
 	over(t, pub, reader)
 }
 
+// A route that its reader can't use is ended by it, and both ends are freed, though their processes go on: what the reader's half
+// is used for next is not read as this route's.
+func TestARouteThatItsReaderGivesUpIsFreed(t *testing.T) {
+	for _, waiting := range []int{0, 5} {
+		t.Run(fmt.Sprint(waiting, " wait"), func(t *testing.T) {
+			b := newBus(t)
+			pub, reader := b.attach("pub"), b.attach("reader")
+			sub := b.subscribe(reader, "t", node.OnFull(node.Block))
+			p := b.publisher(pub, "t", node.AllowBlock(time.Hour))
+			b.sendNumbers(p, 0, 2)
+			b.wantNumbers(sub, 0, 2)
+			b.sendNumbers(p, 2, 2+waiting)
+			node.GiveUp(reader, "pub", errors.New("it can't be had"))
+			again := b.subscribe(reader, "t", node.OnFull(node.Block)) // the same memory
+			eventually(t, func() string {
+				if out, in := pub.Stats(), reader.Stats(); out.RoutesOut != 1 || in.RoutesIn != 1 {
+					return fmt.Sprintf("routes: %d and %d", out.RoutesOut, in.RoutesIn)
+				}
+				return ""
+			})
+			b.sendNumbers(p, 10, 15)
+			b.wantNumbers(again, 10, 15)
+			eventually(t, func() string {
+				if n := node.BlocksOut(pub); n != 0 {
+					return fmt.Sprint(n, " blocks are out")
+				}
+				return ""
+			})
+		})
+	}
+}
+
 // A process's death is told before the center's frames about its routes are read: what it sent is read all the same, and then it
 // is forgotten.
 func TestDeathIsHeardBeforeTheRoutesOfTheDead(t *testing.T) {

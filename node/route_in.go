@@ -323,7 +323,6 @@ func (r *inRoute) reject(err error) {
 		r.n.badWord("a message of "+r.peer.name, err)
 		return
 	}
-	r.inbox.Remove(r.r)
 	r.spoiled(err)
 }
 

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"errors"
 
 	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
@@ -23,6 +24,31 @@ func (lk *link) leaveRoutes() {
 		r.abandon()
 		// If the socket is gone its end has ended the routes.
 		_ = lk.sendSocket(bhomev1.MsgType_MSG_TYPE_ROUTE_CLOSE, &bhomev1.RouteClose{Route: r.id, Reason: n.Err().Error()})
+	}
+}
+
+// spoiled ends a route whose sender writes rubbish into it.
+func (r *inRoute) spoiled(err error) {
+	r.n.badWord("the queue of "+r.peer.name, err)
+	r.giveUp()
+	r.n.background(func(context.Context) { r.n.cut(r.id, err) })
+}
+
+// giveUp ends a route that can't be received from: what waits there, nobody takes any more. Its sender may live, and sees that we
+// let go of our half.
+func (r *inRoute) giveUp() {
+	r.gone.Store(true)
+	r.mu.Lock()
+	first := !r.done.Load()
+	if first {
+		r.inbox.Remove(r.r) // see drained
+		r.doneAt.Store(int64(shmio.CoarseNow()))
+		r.done.Store(true)
+	}
+	r.mu.Unlock()
+	if first {
+		r.sink.routeOver(r)
+		r.n.beginWaiting(r.peer)
 	}
 }
 

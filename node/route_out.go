@@ -355,6 +355,7 @@ func (n *Node) cut(route uint64, why error) {
 		o.end(false)
 	}
 	if r != nil {
+		r.giveUp()
 		r.endTold(true)
 	}
 	if lk := n.link.Load(); lk != nil {

@@ -197,24 +197,6 @@ func (s *Subscription) accept(r *inRoute, sl *slot) bool {
 	return false
 }
 
-// spoiled ends a route whose sender writes rubbish into it.
-func (r *inRoute) spoiled(err error) {
-	r.n.badWord("the queue of "+r.peer.name, err)
-	r.gone.Store(true)
-	r.mu.Lock()
-	first := !r.done.Load()
-	if first {
-		r.doneAt.Store(int64(shmio.CoarseNow()))
-		r.done.Store(true)
-	}
-	r.mu.Unlock()
-	if first {
-		r.sink.routeOver(r)
-		r.n.beginWaiting(r.peer)
-	}
-	r.n.background(func(context.Context) { r.n.cut(r.id, err) })
-}
-
 // Messages receives until ctx ends or the subscription is closed; Err then says which. The caller releases each message.
 func (s *Subscription) Messages(ctx context.Context) iter.Seq[Message] {
 	return func(yield func(Message) bool) {

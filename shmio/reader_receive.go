@@ -109,8 +109,9 @@ func (r *Reader) ready() bool {
 	if r.peer == nil || r.gone { // what the memory holds after Leave is another route's
 		return false
 	}
-	// dead first: a process that joined and pushed before it died is read to its end either way.
-	r.reading = r.dead.Load() || r.peer.joined.Load() == r.id // pairs with Writer.Join
+	// dead first: a process that joined and pushed before it died is read to its end either way. But one that never joined may
+	// have let go of its half before it died.
+	r.reading = r.dead.Load() && r.peer.routeID.Load() == r.id || r.peer.joined.Load() == r.id // pairs with Writer.Close, Writer.Join
 	return r.reading
 }
 

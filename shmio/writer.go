@@ -130,7 +130,7 @@ func (w *Writer) Spec() RouteSpec { return w.spec }
 // Joined tells whether the reader half is known.
 func (w *Writer) Joined() bool { return w.peer != nil }
 
-// Err tells why the route is Ended: nil after Close or ReclaimAll, else an error that wraps ErrCorruptRoute.
+// Err tells why the route is Ended: nil after Close or ReclaimAll, or when the reader has let go of its half, else an error that wraps ErrCorruptRoute.
 func (w *Writer) Err() error { return w.err }
 
 // Unread is how many messages wait to be read (staged ones too), as the reader says.
@@ -170,9 +170,20 @@ func (w *Writer) End() {
 }
 
 // ReaderLeft reports whether the reader looks at this half no more: only then may its memory be used for anything else,
-// unless the reader's process is dead. What it returned before is there to be reclaimed. False before Join.
+// unless the reader's process is dead. What it returned before is there to be reclaimed, unless it has let go of its half
+// already. False before Join.
 func (w *Writer) ReaderLeft() bool {
-	return w.peer != nil && w.peer.left.Load() == w.spec.ID // pairs with Reader.Leave
+	return w.peer != nil && (w.peer.left.Load() == w.spec.ID || w.peer.routeID.Load() != w.spec.ID) // pairs with Reader.Leave and Close
+}
+
+// readerClosed is asked after a cursor of the reader's was loaded: if the reader has let go of its half, it is another route's.
+// Then nothing of it is held or read any more, and the route is Ended.
+func (w *Writer) readerClosed() bool {
+	if w.peer.routeID.Load() == w.spec.ID { // pairs with Reader.Close, which comes before the cursors are another's
+		return false
+	}
+	w.ended = true
+	return true
 }
 
 // Close ends the route at this end: the half stops to exist. What is out stays out, until Reclaim or ReclaimAll.

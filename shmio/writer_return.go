@@ -57,6 +57,9 @@ func (w *Writer) Reclaim() (n int, err error) {
 	if k == 0 {
 		return 0, nil
 	}
+	if w.readerClosed() {
+		return 0, nil
+	}
 	if k > uint64(len(w.rets)) {
 		w.fail("returnedTail %#x, more than %d beyond %#x", t, len(w.rets), w.retHead)
 		return 0, w.err

@@ -67,6 +67,9 @@ func (w *Writer) refresh() {
 	w.at("head?")
 	h := w.peer.head.Load() // pairs with Reader.pass: slots before it were copied out
 	if h != w.head {
+		if w.readerClosed() {
+			return
+		}
 		if h-w.head > w.published-w.head {
 			w.fail("head %#x, not between %#x and tail %#x", h, w.head, w.published)
 			return
