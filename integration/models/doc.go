@@ -6,6 +6,7 @@
 //	drop.pml     claim, dropTo, inline records; either dies    shmio: Writer.dropOne, Reader.claimAndTake
 //	returns.pml  references, the ring of returns, a death      shmio: Writer.Reclaim, Reader.giveBack; node: block, outRoute
 //	ending.pml   a route whose sender dies or ends             node: peerDied, inRoute.drained; shmio: Reader.ready
+//	end.pml      how a route ends, its memory used again       node: outRoute.end, inRoute.drained, Node.reap; actors: session
 //
 // Each model names the files that it stands for: who changes one of them changes the model, or says why it still holds.
 // Each also has mistakes that can be planted by a -D; TestMistakesAreFound sees that the check finds them, so that a

@@ -38,6 +38,9 @@ var checks = []check{
 	{"returns", "", 100_000},
 	{"returns", "HOSTILE LIES=1", 50_000},
 	{"ending", "", 10_000},
+	{"end", "", 100_000},
+	{"end", "ABANDONS", 100_000},
+	{"end", "REFUSES", 100_000},
 }
 
 // mistakes are planted by their names. pan says "invalid end state" of whoever waits for ever, and "assertion violated" of
@@ -83,6 +86,25 @@ var mistakes = []struct {
 	{check{"ending", "WOKEN_BEFORE_ENDING", 0}, "invalid end state"},
 	{check{"ending", "DEAD_NOT_LOOKED_AT", 0}, "invalid end state"},
 	{check{"ending", "ENDING_BEFORE_TAKING", 0}, "invalid end state"}, // and not after: nobody lets the route go
+	{check{"end", "FREED_WHEN_EMPTY", 0}, "assertion violated"},       // the writer's half, without the reader's word
+	{check{"end", "FREED_UNASKED", 0}, "assertion violated"},          // the reader's half, before the writer has let go
+	{check{"end", "LEFT_NOT_TOLD", 0}, "invalid end state"},           // and the writer waits for it
+	{check{"end", "LEFT_WHILE_HELD", 0}, "assertion violated"},        // a message is in the program's hands
+	{check{"end", "SAME_IDENTITY", 0}, ""},                            // the next route in the memory has the same id
+	{check{"end", "TAIL_BEFORE_OVER", 0}, "assertion violated"},       // the reader looks if anything waits, then if that is all
+	{check{"end", "OVER_NOT_ASKED", 0}, "assertion violated"},         // the center's word that the route ends, and not the writer's
+	{check{"end", "OVER_BEFORE_TAIL", 0}, "assertion violated"},       // the writer says that this was all, then publishes
+	{check{"end", "DEAD_READ_UNASKED", 0}, "assertion violated"},      // what a dead writer's memory holds is another route's
+	{check{"end", "LET_GO_UNSEEN", 0}, "invalid end state"},           // the reader waits for a writer that has given up
+	{check{"end", "REFUSES READ_UNASKED", 0}, "assertion violated"},   // the cursors of a reader that has given up are believed
+	{check{"end", "REFUSES REFUSAL_UNHEARD", 0}, "invalid end state"},
+	{check{"end", "FORGOTTEN_AT_PIDFD", 0}, "assertion violated"},       // what the center has yet to tell of the dead is lost
+	{check{"end", "GONE_AHEAD", 0}, "assertion violated"},               // PeerGone comes before what it is to come behind
+	{check{"end", "ASK_FORGOTTEN", 0}, "invalid end state"},             // the center is asked before it knows of the death
+	{check{"end", "DEATH_LEFT_TO_PIDFD", 0}, "invalid end state"},       // who hasn't got one is told by nobody
+	{check{"end", "CLOSED_BEFORE_INTRODUCED", 0}, "assertion violated"}, // the halves of a route that is over aren't passed on
+	{check{"end", "FORGOTTEN_BEFORE_FREED", 0}, "assertion violated"},   // unmapped while the watch of the death looks at it
+	{check{"end", "END_NOT_POKED", 0}, "invalid end state"},             // the housekeeper sleeps
 }
 
 // TestModels checks every state of every model.
@@ -121,7 +143,8 @@ func TestMistakesAreFound(t *testing.T) {
 
 // TestMistakesAreAllTried compares the table with what the models offer.
 func TestMistakesAreAllTried(t *testing.T) {
-	tried := map[string]bool{"HOSTILE": true, "INLINE": true, "MIXED": true, "READER_DIES": true, "WRITER_DIES": true}
+	tried := map[string]bool{"HOSTILE": true, "INLINE": true, "MIXED": true, "READER_DIES": true, "WRITER_DIES": true,
+		"ABANDONS": true, "REFUSES": true}
 	for _, m := range mistakes {
 		for _, d := range strings.Fields(m.defines) {
 			tried[m.model+" "+d] = true
