@@ -1,9 +1,11 @@
 package node
 
 import (
+	"fmt"
 	"time"
 
 	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
+	"github.com/bhome-bus/bhome/shmio"
 )
 
 // SetNewsTimeout is for a node that receives nothing yet.
@@ -72,17 +74,24 @@ func Peers(n *Node) int {
 func routesWith(n *Node, name string) (ids []uint64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	for id, o := range n.out { // first, so that a request route ends before the one for its replies
+		if o.peer.name == name {
+			ids = append(ids, id)
+		}
+	}
 	for id, r := range n.in {
 		if r.peer.name == name {
 			ids = append(ids, id)
 		}
 	}
-	for id, o := range n.out {
-		if o.peer.name == name {
-			ids = append(ids, id)
-		}
-	}
 	return ids
+}
+
+// CallersWait is how many of n's requests have no answer.
+func CallersWait(n *Node) int {
+	n.replies.mu.Lock()
+	defer n.replies.mu.Unlock()
+	return len(n.replies.calls)
 }
 
 // RouteCloseHeard has n hear from the center that its routes from and to the process called name are over, ahead of the center.
@@ -175,3 +184,50 @@ func ForgetPeers(n *Node) {
 		n.forgetPeer(p)
 	}
 }
+
+// OpenAndEnd has n open a route to the process called name that the process hears nothing of, send a message on it, and end it.
+func OpenAndEnd(n *Node, name string, id uint64) error {
+	open := &bhomev1.RouteOpen{Route: id, Role: bhomev1.Role_ROLE_WRITER, Kind: bhomev1.RouteKind_ROUTE_KIND_PUBSUB, Slots: 16, Depth: 1, Out: 2,
+		Quota: 1 << 20}
+	n.mu.Lock()
+	for _, p := range n.peers {
+		if p.name == name {
+			open.PeerSession, open.PeerProc, open.PeerPid = p.session, p.name, p.pid
+		}
+	}
+	n.mu.Unlock()
+	err := n.onRouteOpen(n.link.Load(), open)
+	n.mu.Lock()
+	o := n.out[id]
+	n.mu.Unlock()
+	if o == nil {
+		return err
+	}
+	if out, err := o.push(&message{}, false); out != shmio.Sent || err != nil {
+		panic(fmt.Sprint(out, err))
+	}
+	o.end(false)
+	return err
+}
+
+// HoldReturns keeps n from taking what the process called name returns, until release is called. Then n counts so many drops
+// first, as those of which it learns from what was returned.
+func HoldReturns(n *Node, name string) (release func(drops int)) {
+	var held []*outRoute
+	for _, o := range n.outRoutes() {
+		if o.peer.name == name {
+			o.mu.Lock()
+			held = append(held, o)
+		}
+	}
+	return func(drops int) {
+		for _, o := range held {
+			for range drops {
+				o.w.CountDrop()
+			}
+			o.mu.Unlock()
+		}
+	}
+}
+
+const MaxLeaving = maxLeaving

@@ -107,6 +107,44 @@ func (b *bus) wantWaiting(client *node.Node, count int) {
 	})
 }
 
+// A request whose route is over, and the route for its answer too, has none, though its provider lives: its caller is told, once
+// what was answered before has come.
+func TestRequestWhoseWayBackIsOverEnds(t *testing.T) {
+	b := newBus(t)
+	client, server := b.attach("client"), b.attach("server")
+	begun, answer := make(chan struct{}, 2), make(chan struct{})
+	defer close(answer)
+	b.serve(server, "slow", func(ctx context.Context, r *node.Request) ([]byte, error) {
+		if len(r.Bytes()) == 0 {
+			return []byte("done"), nil
+		}
+		begun <- struct{}{}
+		<-answer
+		return nil, nil
+	}, node.Workers(3))
+	waiting := b.ask(b.ctx, client, "slow", pattern(1), pattern(300))
+	<-begun
+	<-begun
+	if err := <-b.ask(b.ctx, client, "slow", nil); err != nil {
+		t.Fatal(err)
+	}
+	node.RouteCloseHeard(client, "server")
+	if n := node.CallersWait(client); n != 2 {
+		t.Fatalf("%d callers wait while answers may come, want 2", n)
+	}
+	node.RouteCloseHeard(server, "client")
+	for range 2 {
+		select {
+		case err := <-waiting:
+			if !errors.Is(err, node.ErrProviderGone) {
+				t.Errorf("the caller is told %v", err)
+			}
+		case <-b.ctx.Done():
+			t.Fatal("the caller waits for ever")
+		}
+	}
+}
+
 // Who waits when a service closes has no provider, and its request was not begun. The one in hand is answered.
 func TestServiceClosesWhileRequestsWait(t *testing.T) {
 	for round := range 20 { // the end and what is on its way race

@@ -247,6 +247,61 @@ func TestARouteThatItsReaderGivesUpIsFreed(t *testing.T) {
 	}
 }
 
+// A process that leaves none of the routes to it that are over gets no more of them, so that it can't use up their sender's memory.
+// Those that it has go on, and its death frees all.
+func TestWhoLeavesNoRouteGetsNoMore(t *testing.T) {
+	b := newBus(t)
+	pub, reader := b.attach("pub"), b.attach("reader")
+	sub := b.subscribe(reader, "t")
+	p := b.publisher(pub, "t")
+	b.sendNumbers(p, 0, 2)
+	b.wantNumbers(sub, 0, 2)
+	const first = 1 << 60
+	for i := range node.MaxLeaving {
+		if err := node.OpenAndEnd(pub, "reader", first+uint64(i)); err != nil {
+			t.Fatalf("after %d: %v", i, err)
+		}
+	}
+	if err := node.OpenAndEnd(pub, "reader", first-1); !errors.Is(err, node.ErrRemote) {
+		t.Errorf("one more than %d: %v", node.MaxLeaving, err)
+	}
+	if n, routes := node.Leaving(pub, "reader"), pub.Stats().RoutesOut; n != node.MaxLeaving || routes != n+1 {
+		t.Errorf("%d of %d routes are over, want %d", n, routes, node.MaxLeaving)
+	}
+	b.sendNumbers(p, 2, 8)
+	b.wantNumbers(sub, 2, 8)
+	node.PeerDied(pub, "reader")
+	if routes := pub.Stats().RoutesOut; routes != 0 {
+		t.Errorf("%d routes to the dead", routes)
+	}
+}
+
+// What the sender learns to be dropped from what its receiver returned last is among what the subscription counts: the route isn't
+// over before.
+func TestARouteIsOverWhenItsDropsAreCounted(t *testing.T) {
+	b := newBus(t)
+	pub, reader := b.attach("pub"), b.attach("reader")
+	sub := b.subscribe(reader, "t", node.OnFull(node.DropOldest))
+	p := b.publisher(pub, "t")
+	b.sendNumbers(p, 0, 1)
+	b.wantNumbers(sub, 0, 1) // they know each other
+	if err := p.Publish(b.ctx, numbered(5000, 1)); err != nil {
+		t.Fatal(err)
+	}
+	node.RouteCloseHeard(pub, "reader")
+	release := node.HoldReturns(pub, "reader")
+	m := b.receive(sub)
+	if err := m.Release(); err != nil { // it is returned, which the sender doesn't see yet
+		t.Fatal(err)
+	}
+	node.RouteCloseHeard(reader, "pub")
+	release(3)
+	over(t, pub, reader)
+	if st := sub.Stats(); st.Dropped != 3 {
+		t.Errorf("%d messages are counted as dropped, want 3", st.Dropped)
+	}
+}
+
 // A process's death is told before the center's frames about its routes are read: what it sent is read all the same, and then it
 // is forgotten.
 func TestDeathIsHeardBeforeTheRoutesOfTheDead(t *testing.T) {
