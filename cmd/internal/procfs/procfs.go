@@ -19,42 +19,37 @@ type Use struct {
 	FDs     int
 }
 
-// Of looks at a process.
-func Of(pid int) (u Use) {
-	const hz = 100 // USER_HZ, fixed in the kernel's ABI
-	if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err == nil {
-		if f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:])); len(f) > 17 {
-			user, _ := strconv.ParseInt(f[11], 10, 64) // the kernel writes numbers
-			system, _ := strconv.ParseInt(f[12], 10, 64)
-			u.CPU = time.Duration(user+system) * time.Second / hz
-			u.Threads, _ = strconv.Atoi(f[17])
-		}
-	}
-	if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid)); err == nil {
-		if f := strings.Fields(string(b)); len(f) > 2 {
-			pages, _ := strconv.ParseInt(f[1], 10, 64)
-			shared, _ := strconv.ParseInt(f[2], 10, 64)
-			u.RSS, u.Private = pages*int64(os.Getpagesize()), (pages-shared)*int64(os.Getpagesize())
-		}
-	}
-	if d, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid)); err == nil {
-		u.FDs = len(d)
+// Of looks at a process that may be gone.
+func Of(pid int) Use {
+	u, err := Look(pid)
+	if err != nil {
+		return Use{}
 	}
 	return u
 }
 
-// Share is a process's share of the memory that it has resident, in bytes: a page that k processes map counts as a k-th of one.
-// 0 if the kernel doesn't say. It walks all mappings, which takes milliseconds where there are thousands.
-func Share(pid int) int64 {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+// Look looks at a process; an error if it is gone.
+func Look(pid int) (u Use, err error) {
+	const hz = 100 // USER_HZ, fixed in the kernel's ABI
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return 0
+		return u, err
 	}
-	for line := range strings.Lines(string(b)) {
-		if f := strings.Fields(line); len(f) == 3 && f[0] == "Pss:" {
-			kib, _ := strconv.ParseInt(f[1], 10, 64) // the kernel writes numbers
-			return kib << 10
-		}
+	if f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:])); len(f) > 17 {
+		user, _ := strconv.ParseInt(f[11], 10, 64) // the kernel writes numbers
+		system, _ := strconv.ParseInt(f[12], 10, 64)
+		u.CPU = time.Duration(user+system) * time.Second / hz
+		u.Threads, _ = strconv.Atoi(f[17])
 	}
-	return 0
+	if b, err = os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid)); err != nil {
+		return u, err
+	}
+	if f := strings.Fields(string(b)); len(f) > 2 {
+		pages, _ := strconv.ParseInt(f[1], 10, 64)
+		shared, _ := strconv.ParseInt(f[2], 10, 64)
+		u.RSS, u.Private = pages*int64(os.Getpagesize()), (pages-shared)*int64(os.Getpagesize())
+	}
+	d, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	u.FDs = len(d)
+	return u, err
 }

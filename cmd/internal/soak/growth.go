@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/bhome-bus/bhome/cmd/internal/procfs"
 )
 
 // Growth is the most that was seen of a process at quiescent points, and what it began with.
@@ -16,39 +18,6 @@ type Growth struct {
 	Private          uint64 `json:"private_bytes"` // resident and its own: the heap, the stacks
 	FirstPrivate     uint64 `json:"first_private_bytes"`
 	Threads          int    `json:"threads"`
-}
-
-// vitals are what a process has now.
-type vitals struct {
-	descriptors, threads int
-	private              uint64
-}
-
-func readVitals(pid int) (v vitals, err error) {
-	proc := filepath.Join("/proc", strconv.Itoa(pid))
-	fds, err := os.ReadDir(filepath.Join(proc, "fd"))
-	if err != nil {
-		return v, err
-	}
-	v.descriptors = len(fds)
-	text, err := os.ReadFile(filepath.Join(proc, "status"))
-	if err != nil {
-		return v, err
-	}
-	for line := range strings.Lines(string(text)) {
-		key, value, _ := strings.Cut(line, ":")
-		fields := strings.Fields(value)
-		if len(fields) == 0 {
-			continue
-		}
-		switch n, _ := strconv.ParseUint(fields[0], 10, 64); key { // the other lines aren't numbers
-		case "RssAnon":
-			v.private = n << 10
-		case "Threads":
-			v.threads = int(n)
-		}
-	}
-	return v, nil
 }
 
 // What the same processes, at rest, may have more than they had at the first quiescent point (the center: that it reached).
@@ -65,7 +34,7 @@ const (
 
 // growth is what the first quiescent points showed.
 type growth struct {
-	center  map[int]vitals // by epoch; only the living one's
+	center  map[int]procfs.Use // by epoch; only the living one's
 	anchors map[uint32]first
 }
 
@@ -82,7 +51,7 @@ func (d *director) measure(ctx context.Context) error {
 			return nil, err
 		}
 		say := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
-		v, err := readVitals(d.bus.PID())
+		v, err := procfs.Look(d.bus.PID())
 		if err != nil {
 			return nil, err
 		}
@@ -90,25 +59,25 @@ func (d *director) measure(ctx context.Context) error {
 		base, ok := d.growth.center[d.epoch]
 		if !ok {
 			base = v
-			d.growth.center = map[int]vitals{d.epoch: v}
-			g.FirstDescriptors, g.FirstPrivate = v.descriptors, v.private
+			d.growth.center = map[int]procfs.Use{d.epoch: v}
+			g.FirstDescriptors, g.FirstPrivate = v.FDs, uint64(v.Private)
 		}
-		if v.descriptors > base.descriptors+moreDescriptors {
-			say("bhomed has %d descriptors; at rest with the same processes it had %d", v.descriptors, base.descriptors)
+		if v.FDs > base.FDs+moreDescriptors {
+			say("bhomed has %d descriptors; at rest with the same processes it had %d", v.FDs, base.FDs)
 		}
-		if v.private > base.private+moreCenter {
-			say("bhomed has %d bytes of memory of its own; at rest with the same processes it had %d", v.private, base.private)
+		if v.Private > base.Private+moreCenter {
+			say("bhomed has %d bytes of memory of its own; at rest with the same processes it had %d", v.Private, base.Private)
 		}
-		if v.threads > base.threads+moreThreads {
-			say("bhomed has %d threads; at rest with the same processes it had %d", v.threads, base.threads)
+		if v.Threads > base.Threads+moreThreads {
+			say("bhomed has %d threads; at rest with the same processes it had %d", v.Threads, base.Threads)
 		}
-		worst := vitals{}
+		worst := Growth{}
 		for _, m := range d.alive() {
-			mv, err := readVitals(m.p.PID())
+			mv, err := procfs.Look(m.p.PID())
 			if err != nil {
 				return nil, err
 			}
-			now := first{mv.descriptors, m.report.Goroutines, m.report.HeapBytes}
+			now := first{mv.FDs, m.report.Goroutines, m.report.HeapBytes}
 			base, ok := d.growth.anchors[m.cfg.Member]
 			if !ok {
 				if d.growth.anchors == nil {
@@ -123,18 +92,18 @@ func (d *director) measure(ctx context.Context) error {
 				say("%s has %d descriptors, %d goroutines and a heap of %d bytes; at rest it had %d, %d and %d", m.name(),
 					now.descriptors, now.goroutines, now.heap, base.descriptors, base.goroutines, base.heap)
 			}
-			worst.descriptors, worst.private, worst.threads = max(worst.descriptors, now.descriptors), max(worst.private, now.heap), max(worst.threads, mv.threads)
+			worst.note(now.descriptors, now.heap, mv.Threads)
 		}
 		if len(wrong) == 0 {
-			d.sum.Center.note(v)
-			d.sum.Members.note(worst)
+			d.sum.Center.note(v.FDs, uint64(v.Private), v.Threads)
+			d.sum.Members.note(worst.Descriptors, worst.Private, worst.Threads)
 		}
 		return wrong, nil
 	})
 }
 
-func (g *Growth) note(v vitals) {
-	g.Descriptors, g.Private, g.Threads = max(g.Descriptors, v.descriptors), max(g.Private, v.private), max(g.Threads, v.threads)
+func (g *Growth) note(descriptors int, private uint64, threads int) {
+	g.Descriptors, g.Private, g.Threads = max(g.Descriptors, descriptors), max(g.Private, private), max(g.Threads, threads)
 }
 
 // processesOf are the processes whose command line names the socket, and the children of this one.
