@@ -57,11 +57,19 @@ type Reader struct {
 // Record is one received message. Its Payload lies in itself: it is valid until it is used to receive again. The zero
 // Record is ready for use; it should be reused, as it is large.
 type Record struct {
-	Seq     uint64      // of a block: what Return wants
-	Word    wire.Word   // a block's message word, a command, or the inline record's first word
-	Inline  wire.Inline // of an inline record
-	Payload []byte      // of an inline record, else nil
-	buf     [wire.MaxInline]byte
+	Seq     uint64                // of a block: what Return wants
+	Word    wire.Word             // a block's message word, a command, or the inline record's first word
+	Inline  wire.Inline           // of an inline record
+	Payload []byte                // of an inline record, else nil
+	buf     *[wire.MaxInline]byte // where Payload lies; made for the first inline record, as who holds a million blocks needs none
+}
+
+// own is the buffer of r for inline records.
+func (r *Record) own() *[wire.MaxInline]byte {
+	if r.buf == nil {
+		r.buf = new([wire.MaxInline]byte)
+	}
+	return r.buf
 }
 
 // IsBlock tells whether the message is a block, which must be returned.

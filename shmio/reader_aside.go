@@ -1,10 +1,16 @@
 package shmio
 
+import "slices"
+
 // PutBack puts back what was received: it comes again, before anything else of this route, once Resume was called. Until
 // then nothing is received from it; an inbox's other routes go on. A block counts as held all the while. It may be called
 // by anybody who received it.
 func (r *Reader) PutBack(rec *Record) {
 	own := *rec
+	own.buf = nil
+	if rec.Payload != nil {
+		own.Payload = slices.Clone(rec.Payload) // the buffer is the caller's
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	i := len(r.aside)
@@ -35,9 +41,10 @@ func (r *Reader) takeAside(rec *Record) bool {
 	if r.blocked.Load() || len(r.aside) == 0 {
 		return false
 	}
+	buf := rec.buf
 	*rec = *r.aside[0]
-	if rec.Payload != nil {
-		rec.Payload = rec.buf[:len(rec.Payload)]
+	if rec.buf = buf; rec.Payload != nil {
+		rec.Payload = rec.own()[:copy(rec.own()[:], rec.Payload)]
 	}
 	r.aside = append(r.aside[:0], r.aside[1:]...)
 	if len(r.aside) == 0 {

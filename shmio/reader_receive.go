@@ -231,7 +231,7 @@ func (r *Reader) takeInline(rec *Record, i uint64, w wire.Word) (next uint64, er
 		}
 		at = i + n
 	}
-	rec.Payload = rec.buf[:in.Len]
+	rec.Payload = rec.own()[:in.Len]
 	if k := copy(rec.Payload, r.bytes[at&mask*8:]); k < in.Len {
 		copy(rec.Payload[k:], r.bytes)
 	}
