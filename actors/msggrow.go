@@ -118,6 +118,11 @@ func (m *msgRecords) release(session uint64, reason string) {
 	}
 	m.unchargeAll(n, total, n.number)
 	segs := n.pages.segs
+	garbage := n.pages.garbage + blockRecord*n.pages.blocks
+	for _, d := range segs {
+		garbage += pageRecord * len(d.pages)
+	}
+	m.garbage.Let(garbage)
 	// The last reference to a gigabyte takes long to let go of: not in the actor.
 	m.background.Go(func() {
 		for _, d := range segs {
@@ -176,7 +181,10 @@ func (m *msgRecords) sweep(c actor.Context, t *tick) {
 			}
 		}
 		m.dropEmpty(c, n, t.now)
+		m.garbage.Let(n.pages.garbage)
+		n.pages.garbage = 0
 	}
+	m.background.Go(func() { m.garbage.Collect() })
 }
 
 // giveUpGrowth refuses what waits for a segment. The segment itself may still come: its place stays reserved.

@@ -32,7 +32,8 @@ type msgRecords struct {
 
 	segments, mostSegments int // of all nodes
 
-	background         *sync.WaitGroup // mappings being closed
+	background         *sync.WaitGroup // mappings being closed, collections
+	garbage            shmio.Garbage
 	lateFrees, refused uint64
 	sweepAt            uint64 // session where the sweep goes on
 }

@@ -23,7 +23,15 @@ type nodePages struct {
 	blocks  int                    // granted
 	bytes   uint64                 // of the granted blocks
 	segSize uint64                 // of all segments
+	garbage int                    // bytes of heap let go since somebody looked
 }
+
+// Bytes of heap that records take.
+const (
+	pageRecord  = 8
+	blockRecord = 18
+	runRecord   = 160
+)
 
 // groupPages is what segments of one access group have: nothing is cut from another group's.
 type groupPages struct {
@@ -113,6 +121,7 @@ func (n *nodePages) drop(base, generation uint32) *dataSegment {
 		if d.base == base && d.generation == generation && d.used == 0 {
 			n.segs = append(n.segs[:i], n.segs[i+1:]...)
 			n.segSize -= d.size
+			n.garbage += pageRecord * len(d.pages)
 			n.gens[base] = (generation + 1) % 8192
 			n.unreserve(base, d.size)
 			if d.rows.segs--; d.rows.segs == 0 && d.group != "" {
@@ -252,6 +261,7 @@ func (n *nodePages) removeRun(r *run, now int64) {
 		d.pages[p] = nil
 	}
 	d.free.Free(r.at, r.pages*pageBytes)
+	n.garbage += runRecord + blockRecord*len(r.recs)
 	if d.used--; d.used == 0 {
 		d.emptySince = now
 	}

@@ -39,6 +39,7 @@ func (n *Node) housekeep() {
 			last = n.heartbeat(last)
 			n.endClosedPeers()
 			n.mag.trimIdle()
+			n.trimSlots()
 			n.mapLate()
 			beat.Reset(every)
 		}
@@ -49,8 +50,10 @@ func (n *Node) housekeep() {
 		emptied := n.reclaimRoutes()
 		n.backstopInboxes()
 		n.giveSurplusBack()
+		n.mag.shrink()
 		reaped, unmapped := n.reap(), n.unmapRetired()
 		n.exportCounters()
+		n.garbage.Collect()
 		if !emptied || !reaped || !unmapped {
 			retry.Reset(wait)
 		} else {
@@ -89,6 +92,19 @@ func (n *Node) backstopInboxes() {
 		if len(o.gate) > 0 {
 			o.w.WakeSpace()
 		}
+	}
+}
+
+// trimSlots lets go of what many messages held at once have left.
+func (n *Node) trimSlots() {
+	n.mu.Lock()
+	places := make([]*slots, 0, len(n.sinks)+1)
+	for _, s := range n.sinks {
+		places = append(places, s.places())
+	}
+	n.mu.Unlock()
+	for _, s := range append(places, &n.replies.slots) {
+		s.trim()
 	}
 }
 

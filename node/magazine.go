@@ -18,9 +18,8 @@ const (
 	pairBytes       = 4 << 20   // and for two blocks at least, as long as one is no larger than this
 	rotateBytes     = 8 << 10   // blocks from here on are not used twice running if there is another (see pop)
 	maxBatchLog2    = 6
-	idleKeepBytes   = 64 << 10 // what an idle class may keep
-	initBlockClass  = 34       // that of 900 bytes, as the handshake has it
-	maxAllocPending = 1 << 28  // request ids
+	initBlockClass  = 34      // that of 900 bytes, as the handshake has it
+	maxAllocPending = 1 << 28 // request ids
 )
 
 // magazine keeps the idle blocks of a node, last in first out per size class, asks the center for more and gives
@@ -33,6 +32,7 @@ type magazine struct {
 
 	mu      sync.Mutex
 	grants  map[wire.Grant]*block // all that this node holds, wherever it is
+	most    int                   // of them since the map was made
 	surplus []*block              // to be given back by the housekeeper
 	waiting map[uint32]*allocCall
 	nextID  uint32
@@ -353,6 +353,7 @@ func (m *magazine) adopt(g wire.Grant, group *blockGroup, class uint8) (*block, 
 	}
 	b := &block{mag: m, grant: g, gen: gen, class: class, group: group, mem: mem}
 	m.grants[g] = b
+	m.most = max(m.most, len(m.grants))
 	return b, nil
 }
 
@@ -381,6 +382,7 @@ func (m *magazine) freed(b *block) {
 	m.mu.Lock()
 	delete(m.grants, b.grant)
 	m.mu.Unlock()
+	m.n.garbage.Let(blockGarbage)
 }
 
 // report lists every grant this node holds.
@@ -411,26 +413,6 @@ func (m *magazine) trim(maxBytes uint64) {
 			}
 			n := int((idle - maxBytes + wire.BlockSize(uint8(class)) - 1) / wire.BlockSize(uint8(class)))
 			idle -= uint64(m.cut(g, uint8(class), n)) * wire.BlockSize(uint8(class))
-		}
-	}
-}
-
-// trimIdle gives back what classes have kept since the last call without touching it, beyond a little.
-func (m *magazine) trimIdle() {
-	for _, g := range m.allGroups() {
-		for class := range g.classes {
-			c := &g.classes[class]
-			c.mu.Lock()
-			idle := c.low
-			c.low = len(c.stack)
-			c.mu.Unlock()
-			keep := 0
-			if g == m.open {
-				keep = int(idleKeepBytes / wire.BlockSize(uint8(class)))
-			}
-			if idle > keep {
-				m.cut(g, uint8(class), idle-keep)
-			}
 		}
 	}
 }

@@ -2,6 +2,7 @@ package node
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,6 +17,7 @@ type slot struct {
 	route  *inRoute
 	topic  string
 	owner  *slots
+	index  int           // in owner.all
 	serial atomic.Uint64 // counts releases; a Message carries the value it was made with. Pairs with Message's checks
 	origin string
 }
@@ -26,7 +28,9 @@ type slots struct {
 	spare atomic.Pointer[slot] // the one used last, if nobody has it; pairs with itself: whoever swaps it out has it
 	mu    sync.Mutex
 	free  []*slot
+	low   int // the fewest that were free since the last trim
 	all   []*slot
+	past  uint64 // serials of slots that are no more
 }
 
 func (s *slots) get() *slot {
@@ -38,14 +42,16 @@ func (s *slots) get() *slot {
 	if n := len(s.free); n > 0 {
 		sl := s.free[n-1]
 		s.free = s.free[:n-1]
+		s.low = min(s.low, n-1)
 		return sl
 	}
+	s.low = 0
 	return s.another()
 }
 
 // another makes a slot; mu is held.
 func (s *slots) another() *slot {
-	sl := &slot{owner: s}
+	sl := &slot{owner: s, index: len(s.all)}
 	s.all = append(s.all, sl)
 	return sl
 }
@@ -54,10 +60,37 @@ func (s *slots) another() *slot {
 func (s *slots) released() (n uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	n = s.past
 	for _, sl := range s.all {
 		n += sl.serial.Load()
 	}
 	return n
+}
+
+const (
+	keepSlots   = 64  // that a subscription keeps, used or not
+	slotGarbage = 288 // bytes of heap that one takes: itself, and its places in the lists
+)
+
+// trim lets slots go that nobody has used since the last call, beyond a few. Who still has a message of one, released, still
+// sees that it is.
+func (s *slots) trim() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := min(s.low, len(s.all)-keepSlots)
+	if s.low = len(s.free); n <= 0 {
+		return
+	}
+	for _, sl := range s.free[:n] {
+		s.past += sl.serial.Load()
+		last := s.all[len(s.all)-1]
+		last.index, s.all[sl.index] = sl.index, last
+		s.all = s.all[:len(s.all)-1]
+	}
+	s.free = slices.Clone(s.free[n:]) // what was large stays large
+	s.all = slices.Clone(s.all)
+	s.low = len(s.free)
+	s.n.garbage.Let(n * slotGarbage)
 }
 
 func (s *slots) put(sl *slot) {
@@ -83,6 +116,7 @@ func (s *slots) getAll(into []*slot) {
 	defer s.mu.Unlock()
 	n := copy(into, s.free[max(0, len(s.free)-len(into)):])
 	s.free = s.free[:len(s.free)-n]
+	s.low = min(s.low, len(s.free))
 	for ; n < len(into); n++ {
 		into[n] = s.another()
 	}

@@ -47,6 +47,7 @@ type Node struct {
 	sinkSeq    atomic.Uint64
 	state      atomic.Int32
 	stats      counters
+	garbage    shmio.Garbage // what a burst leaves
 	clock      coarseClock
 	providers  providerCache
 

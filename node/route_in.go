@@ -114,6 +114,7 @@ func (n *Node) openIn(lk *link, m *bhomev1.RouteOpen, spec shmio.RouteSpec) erro
 type queuedSink interface {
 	sink
 	queue() *shmio.Inbox
+	places() *slots   // of what was received
 	received() uint64 // messages taken so far
 }
 

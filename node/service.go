@@ -293,6 +293,8 @@ func (s *Service) shut() {
 
 func (s *Service) queue() *shmio.Inbox { return s.inbox }
 
+func (s *Service) places() *slots { return &s.slots }
+
 func (s *Service) received() uint64 { return s.served.Load() }
 
 // refused answers a request that came when nobody takes requests any more.

@@ -298,6 +298,8 @@ func (s *Subscription) shut() bool {
 
 func (s *Subscription) queue() *shmio.Inbox { return s.inbox }
 
+func (s *Subscription) places() *slots { return &s.slots }
+
 func (s *Subscription) received() uint64 { return s.taken.Load() }
 
 func (s *Subscription) refused(*inRoute, *received) {}

@@ -1,0 +1,44 @@
+package shmio
+
+import (
+	"runtime/debug"
+	"runtime/metrics"
+	"sync/atomic"
+)
+
+// Garbage has the Go runtime give memory back after a burst. A program that allocates little is collected every two minutes
+// only, and the runtime returns to the kernel what a collection has found free: so what the records of a burst took would
+// stay for minutes. Let says how much was let go; Collect collects if that is worth it. The zero value is ready. Both are safe
+// for concurrent use.
+type Garbage struct {
+	bytes atomic.Uint64 // let go and not known to be collected; pairs with itself: who swaps it out collects
+}
+
+// Worth a collection is garbage of at least so many bytes, and at least one in so many of the heap: a large program's heap
+// isn't marked for a few of ours.
+const (
+	garbageLeast = 256 << 10
+	garbageShare = 8
+)
+
+// Let counts bytes of heap that nothing refers to any more.
+func (g *Garbage) Let(bytes int) { g.bytes.Add(uint64(max(bytes, 0))) }
+
+// Collect runs the garbage collector if enough was let go, gives back what is free, and reports whether it did. It takes milliseconds, with a large
+// heap more, in which other goroutines go on.
+func (g *Garbage) Collect() bool {
+	n := g.bytes.Load()
+	if n < garbageLeast {
+		return false
+	}
+	heap := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+	metrics.Read(heap)
+	if heap[0].Value.Kind() == metrics.KindUint64 && n < heap[0].Value.Uint64()/garbageShare {
+		return false
+	}
+	if g.bytes.Swap(0) < garbageLeast {
+		return false // somebody else does it
+	}
+	debug.FreeOSMemory() // runtime.GC leaves it to the scavenger, which sleeps while the program does
+	return true
+}
