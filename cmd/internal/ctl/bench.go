@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/bhome-bus/bhome/cmd/internal/bench"
+	"github.com/bhome-bus/bhome/cmd/internal/burst"
 	"github.com/bhome-bus/bhome/cmd/internal/child"
 	"github.com/bhome-bus/bhome/cmd/internal/deaths"
 	"github.com/bhome-bus/bhome/cmd/internal/demo"
@@ -40,7 +41,7 @@ func (a *app) benchCmd() *cobra.Command {
 		Short: "Measure the bus across real processes",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return exitcode.Usagef("bench what? pubsub, request, suite, grow, deaths or hostile")
+			return exitcode.Usagef("bench what? pubsub, request, suite, grow, deaths, hostile or burst")
 		},
 	}
 	cmd.AddCommand(
@@ -52,6 +53,7 @@ every message whole and check its number. Status 4: messages were lost.`, 1_000_
 		a.growCmd(),
 		a.deathsCmd(),
 		a.hostileCmd(),
+		a.burstCmd(),
 	)
 	return cmd
 }
@@ -147,6 +149,7 @@ func roles() map[string]child.Role {
 	maps.Copy(all, soak.Roles())
 	maps.Copy(all, deaths.Roles())
 	maps.Copy(all, hostile.Roles())
+	maps.Copy(all, burst.Roles())
 	return all
 }
 

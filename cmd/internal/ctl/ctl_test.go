@@ -43,7 +43,7 @@ func TestUsageErrors(t *testing.T) {
 		{"one of them", []string{"request", "t", "a", "--lines"}},
 		{"how to answer", []string{"serve", "t"}},
 		{"how to answer", []string{"serve", "t", "--echo", "--wordcount"}},
-		{"pubsub, request, suite, grow, deaths or hostile", []string{"bench"}},
+		{"pubsub, request, suite, grow, deaths, hostile or burst", []string{"bench"}},
 		{"at least 16 bytes", []string{"bench", "pubsub", "--size", "8"}},
 		{"wait strategy", []string{"bench", "request", "--wait", "sometimes"}},
 		{"corrupt and leak", []string{"demo", "--inject", "fire"}},
