@@ -47,18 +47,18 @@ func (r Rule) where(i int) string {
 	return at
 }
 
-// center resolves the names; the error says everything that is wrong, by rule and field.
-func (a Access) center() (actors.Access, error) {
+// center resolves the names; the error says everything that is wrong, by rule and field. where names keys in it.
+func (a Access) center(where func(key string) string) (actors.Access, error) {
 	var out actors.Access
 	var errs []error
-	list := func(where string, names []string) *actors.Who {
-		w, err := who(names)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", where, err))
+	list := func(at string, names []string) *actors.Who {
+		w, bad := who(names)
+		for _, err := range bad {
+			errs = append(errs, fmt.Errorf("%s: %w", at, err))
 		}
 		return w
 	}
-	out.Attach, out.Inspect = list("access.attach", a.Attach), list("access.inspect", a.Inspect)
+	out.Attach, out.Inspect = list(where("access.attach"), a.Attach), list(where("access.inspect"), a.Inspect)
 	seen := map[string]string{}
 	for i, r := range a.Rules {
 		at := r.where(i)
@@ -86,10 +86,9 @@ func (a Access) center() (actors.Access, error) {
 	return out, errors.Join(errs...)
 }
 
-// who resolves a list.
-func who(names []string) (*actors.Who, error) {
-	w := &actors.Who{}
-	var errs []error
+// who resolves a list, and says what is wrong with each that can't be.
+func who(names []string) (w *actors.Who, errs []error) {
+	w = &actors.Who{}
 	for _, name := range names {
 		if name == everybody {
 			w.Everybody = true
@@ -109,7 +108,7 @@ func who(names []string) (*actors.Who, error) {
 			errs = append(errs, fmt.Errorf("%q: %w", name, err))
 		}
 	}
-	return w, errors.Join(errs...)
+	return w, errs
 }
 
 // number is an id that is written as one, or what lookup says of a name.

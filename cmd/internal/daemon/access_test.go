@@ -47,7 +47,7 @@ inspect = ["@0"]
 	if err := c.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	got, err := c.Access.center()
+	got, err := c.Access.center(c.where)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +78,7 @@ inspect = ["@0"]
 	if err := Parse("shown.toml", shown.Bytes(), &again); err != nil {
 		t.Fatalf("%v:\n%s", err, &shown)
 	}
-	if back, err := again.Access.center(); err != nil || !reflect.DeepEqual(back, want) {
+	if back, err := again.Access.center(again.where); err != nil || !reflect.DeepEqual(back, want) {
 		t.Errorf("shown as\n%s\nit means %+v, %v", &shown, back, err)
 	}
 }
@@ -97,7 +97,7 @@ func TestAccessRulesThatAreWrong(t *testing.T) {
 		{"an id too large", "[access]\nattach = [\"4294967295\"]\n", `access.attach: "4294967295": an id is 0 to 4294967294`},
 		{"a sign", "[access]\ninspect = [\"@\"]\n", `access.inspect: "@": it names nobody`},
 		{"an unknown field", "[[access.rule]]\nname = \"p\"\nsubcribe = [\"1\"]\n", `f.toml:3: unknown key "access.rule.subcribe"; did you mean "access.rule.subscribe"?`},
-		{"not a list", "[access]\nattach = \"root\"\n", "f.toml:2: access.attach: incompatible types"},
+		{"not a list", "[access]\nattach = \"root\"\n", "f.toml:2: access.attach: text, must be a list"},
 	} {
 		c := Default()
 		err := Parse("f.toml", []byte(tc.text), &c)

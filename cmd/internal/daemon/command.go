@@ -131,8 +131,26 @@ func merge(flags *pflag.FlagSet, cfg *Config, file string) error {
 		if err := s.flag.Value.Set(s.text); err != nil {
 			return fmt.Errorf("--%s: %w", s.flag.Name, err)
 		}
+		delete(cfg.at, keyOf(s.flag.Name)) // it is not the file's any more
 	}
-	return cfg.Validate()
+	err := cfg.Validate()
+	cfg.at = nil // what is told from now on is told of the configuration in effect
+	return err
+}
+
+// keyOf is the file's key for what a flag sets.
+func keyOf(flag string) string {
+	switch flag {
+	case "limit-bus", "limit-uid", "limit-node":
+		return "limits." + strings.TrimPrefix(flag, "limit-")
+	case "max-message", "procs":
+		return "limits." + strings.ReplaceAll(flag, "-", "_")
+	case "offline", "kill", "kill-unresponsive":
+		return "heartbeat." + strings.ReplaceAll(flag, "-", "_")
+	case "log-level", "log-json":
+		return "log." + strings.TrimPrefix(flag, "log-")
+	}
+	return strings.ReplaceAll(flag, "-", "_")
 }
 
 func (c Config) logger(env Env) *logging.Logger {

@@ -32,6 +32,8 @@ type Config struct {
 	Limits     Limits    `toml:"limits"`
 	Heartbeat  Heartbeat `toml:"heartbeat"`
 	Log        Log       `toml:"log"`
+
+	at map[string]string // file and line, of keys that a file has set
 }
 
 // Limits bounds what nodes may take. Bytes count whole shared segments.
@@ -40,7 +42,7 @@ type Limits struct {
 	UID          units.Bytes `toml:"uid"`           // of all nodes of one user; 0: as bus
 	Node         units.Bytes `toml:"node"`          // of one node; 0: as bus
 	MaxMessage   units.Bytes `toml:"max_message"`   // one message's payload
-	DefaultQuota units.Bytes `toml:"default_quota"` // of unreturned blocks per route, where a subscriber names none
+	DefaultQuota units.Bytes `toml:"default_quota"` // of unreturned blocks per route, where a subscriber names none; at most an eighth of node
 	Route        units.Bytes `toml:"route"`         // the most of them, whatever a subscriber names; 0: as node
 	Reserve      units.Bytes `toml:"reserve"`       // what a sender's quotas must leave of its limit
 
@@ -51,11 +53,11 @@ type Limits struct {
 	SegmentsPerNode      int `toml:"segments_per_node"`      // shared memory segments of one process
 	SegmentsPerUID       int `toml:"segments_per_uid"`       // of the processes of one user
 	RoutesPerUID         int `toml:"routes_per_uid"`         // queues from and to the processes of one user
-	SubscriptionsPerUID  int `toml:"subscriptions_per_uid"`  // of the processes of one user, services included
-	TopicsPerUID         int `toml:"topics_per_uid"`         // published by the processes of one user, and services asked
+	SubscriptionsPerUID  int `toml:"subscriptions_per_uid"`  // of the processes of one user, and as many services
+	TopicsPerUID         int `toml:"topics_per_uid"`         // published by the processes of one user, and as many services asked
 	RoutesPerNode        int `toml:"routes_per_node"`        // queues from and to one process
-	SubscriptionsPerNode int `toml:"subscriptions_per_node"` // of one process, services included
-	TopicsPerNode        int `toml:"topics_per_node"`        // published by one process, and services asked by it
+	SubscriptionsPerNode int `toml:"subscriptions_per_node"` // of one process, and as many services
+	TopicsPerNode        int `toml:"topics_per_node"`        // published by one process, and as many services asked by it
 	Topics               int `toml:"topics"`                 // distinct topics of the bus
 }
 
@@ -85,6 +87,7 @@ const (
 	maxSilence = 24 * time.Hour
 	maxProcs   = 65536
 	minBytes   = 1 << 20
+	minMessage = 64
 )
 
 // Default is the configuration with no file and no flags.
@@ -101,7 +104,7 @@ func Default() Config {
 func (c Config) Validate() error {
 	var errs []error
 	bad := func(key, format string, args ...any) {
-		errs = append(errs, fmt.Errorf("%s: %s", key, fmt.Sprintf(format, args...)))
+		errs = append(errs, fmt.Errorf("%s: %s", c.where(key), fmt.Sprintf(format, args...)))
 	}
 	if err := checkBus(c.Bus); err != nil {
 		bad("bus", "%v", err)
@@ -128,14 +131,31 @@ func (c Config) Validate() error {
 	if !c.Log.Level.Valid() {
 		bad("log.level", "%v", c.Log.Level)
 	}
-	errs = append(errs, c.Limits.validate()...)
-	if _, err := c.Access.center(); err != nil {
+	c.Limits.validate(bad)
+	if _, err := c.Access.center(c.where); err != nil {
 		errs = append(errs, err)
+	}
+	if len(errs) == 0 { // what is good here is good for the center
+		a, err := c.center(nil)
+		if err == nil {
+			err = a.Validate()
+		}
+		if err != nil {
+			errs = append(errs, err)
+		}
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
 	return nil
+}
+
+// where names a key in messages: with file and line, if a file has set it.
+func (c Config) where(key string) string {
+	if at := c.at[key]; at != "" {
+		return at + ": " + key
+	}
+	return key
 }
 
 func checkBus(name string) error {
@@ -151,18 +171,19 @@ func checkBus(name string) error {
 	return nil
 }
 
-func (l Limits) validate() (errs []error) {
-	count := func(key string, n, most int) {
-		if n < 0 || n > most {
-			errs = append(errs, fmt.Errorf("limits.%s: %d, must be 1 to %d, or 0 for the default", key, n, most))
+func (l Limits) validate(bad func(key, format string, args ...any)) {
+	atLeast := func(key string, n, least, most int) {
+		if n != 0 && (n < least || n > most) {
+			bad("limits."+key, "%d, must be %d to %d, or 0 for the default", n, least, most)
 		}
 	}
+	count := func(key string, n, most int) { atLeast(key, n, 1, most) }
 	count("procs", l.Procs, maxProcs)
 	count("names_per_uid", l.NamesPerUID, maxProcs)
 	count("sessions", l.Sessions, 1<<20)
 	count("sessions_per_uid", l.SessionsPerUID, 1<<20)
-	count("segments_per_node", l.SegmentsPerNode, 8192)
-	count("segments_per_uid", l.SegmentsPerUID, 1<<30)
+	atLeast("segments_per_node", l.SegmentsPerNode, 2, 8192)
+	atLeast("segments_per_uid", l.SegmentsPerUID, 2, 1<<30)
 	count("routes_per_uid", l.RoutesPerUID, 1<<30)
 	count("subscriptions_per_uid", l.SubscriptionsPerUID, 1<<30)
 	count("topics_per_uid", l.TopicsPerUID, 1<<30)
@@ -170,15 +191,18 @@ func (l Limits) validate() (errs []error) {
 	count("subscriptions_per_node", l.SubscriptionsPerNode, 1<<20)
 	count("topics_per_node", l.TopicsPerNode, 1<<24)
 	count("topics", l.Topics, 1<<31-1)
-	for key, n := range map[string]units.Bytes{"bus": l.Bus, "uid": l.UID, "node": l.Node} {
-		if n != 0 && n < minBytes {
-			errs = append(errs, fmt.Errorf("limits.%s: %v, at least %v", key, n, units.Bytes(minBytes)))
+	for _, b := range []struct {
+		key string
+		n   units.Bytes
+	}{{"bus", l.Bus}, {"uid", l.UID}, {"node", l.Node}} {
+		if b.n != 0 && b.n < minBytes {
+			bad("limits."+b.key, "%v, at least %v", b.n, units.Bytes(minBytes))
 		}
 	}
 
 	most := func(key string, n units.Bytes, of string, limit units.Bytes) {
 		if n != 0 && limit != 0 && n > limit {
-			errs = append(errs, fmt.Errorf("limits.%s: %v is more than limits.%s (%v)", key, n, of, limit))
+			bad("limits."+key, "%v is more than limits.%s (%v)", n, of, limit)
 		}
 	}
 	most("uid", l.UID, "bus", l.Bus)
@@ -188,9 +212,10 @@ func (l Limits) validate() (errs []error) {
 	most("reserve", l.Reserve, "node", l.Node)
 	most("route", l.Route, "node", l.Node)
 	if l.MaxMessage > math.MaxUint32 {
-		errs = append(errs, fmt.Errorf("limits.max_message: %v, messages are under 4 GiB", l.MaxMessage))
+		bad("limits.max_message", "%v, messages are under 4 GiB", l.MaxMessage)
+	} else if l.MaxMessage != 0 && l.MaxMessage < minMessage {
+		bad("limits.max_message", "%v, at least %v", l.MaxMessage, units.Bytes(minMessage))
 	}
-	return errs
 }
 
 // FileMode is permission bits, written in octal: "0600".
@@ -221,8 +246,14 @@ func (m *FileMode) Set(s string) error {
 // Type makes FileMode a flag value.
 func (m *FileMode) Type() string { return "mode" }
 
-// UnmarshalText makes FileMode a TOML value.
-func (m *FileMode) UnmarshalText(text []byte) error { return m.Set(string(text)) }
+// UnmarshalTOML makes FileMode a TOML value: text, for a number doesn't say whether it is octal.
+func (m *FileMode) UnmarshalTOML(v any) error {
+	s, ok := v.(string)
+	if !ok {
+		return fmt.Errorf(`%v must be an octal mode in quotes, such as "0660"`, v)
+	}
+	return m.Set(s)
+}
 
-// MarshalText writes what UnmarshalText reads.
+// MarshalText writes what UnmarshalTOML reads.
 func (m FileMode) MarshalText() ([]byte, error) { return []byte(m.String()), nil }

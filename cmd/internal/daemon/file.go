@@ -71,8 +71,17 @@ func Parse(path string, data []byte, c *Config) error {
 	if len(loaded.Access.Rules) == 0 {
 		loaded.Access.Rules = nil
 	}
+	loaded.at = map[string]string{}
+	for _, key := range md.Keys() {
+		if line := lineOf(data, key); line > 0 {
+			loaded.at[key.String()] = fmt.Sprintf("%s:%d", path, line)
+		} else {
+			loaded.at[key.String()] = path
+		}
+	}
 	lines := ruleLines(data)
 	for i := range loaded.Access.Rules {
+		loaded.Access.Rules[i].at = path
 		if i < len(lines) {
 			loaded.Access.Rules[i].at = fmt.Sprintf("%s:%d", path, lines[i])
 		}
@@ -110,6 +119,9 @@ func (e parseError) Error() string {
 			what = rest
 		}
 	}
+	if value, destination, ok := strings.Cut(strings.TrimPrefix(what, "incompatible types: TOML value has type "), "; destination has type "); ok {
+		what = fmt.Sprintf("%s, must be %s", tomlType(value), wantedType(destination))
+	}
 	if key != "" {
 		what = key + ": " + what
 	}
@@ -117,6 +129,35 @@ func (e parseError) Error() string {
 		return ": " + what
 	}
 	return fmt.Sprintf(":%d: %s", line, what)
+}
+
+// tomlType and wantedType say in words what the parser calls by the names of its own language.
+func tomlType(t string) string {
+	switch t {
+	case "int64", "float64":
+		return "a number"
+	case "string":
+		return "text"
+	case "bool":
+		return "true or false"
+	case "slice", "[]interface {}", "[]any":
+		return "a list"
+	}
+	return "a value of another kind"
+}
+
+func wantedType(t string) string {
+	switch t {
+	case "string":
+		return `text in quotes, as in "1000"`
+	case "slice":
+		return `a list, as in ["alice", "@ops"]`
+	case "boolean", "bool":
+		return "true or false"
+	case "integer", "int":
+		return "a whole number without quotes"
+	}
+	return t
 }
 
 // topmost drops keys below another unknown key: an unknown table is reported once.

@@ -104,7 +104,7 @@ func watch(system *actor.ActorSystem, pid *actor.PID) <-chan struct{} {
 func (c Config) center(log *slog.Logger) (a actors.Config, err error) {
 	a = actors.DefaultConfig()
 	a.Alone = true
-	if a.Access, err = c.Access.center(); err != nil {
+	if a.Access, err = c.Access.center(c.where); err != nil {
 		return a, fmt.Errorf("configuration: %w", err)
 	}
 	a.Bus, a.Socket, a.Logger = c.Bus, c.Socket, log
