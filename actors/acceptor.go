@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -55,6 +54,14 @@ type (
 	left struct{ uid uint32 }
 )
 
+// turnedAway tells the center who isn't let in, for its log. claims is the name in the process's Hello, if one was read: its
+// own word.
+type turnedAway struct {
+	cred   shmio.Cred
+	claims string
+	why    *bhomev1.ErrorMsg
+}
+
 // acceptor accepts connections until its listener closes. Each gets a goroutine of its own: what a node passes can block
 // whoever receives or closes it.
 type acceptor struct {
@@ -67,13 +74,11 @@ type acceptor struct {
 	greeters sync.WaitGroup // run, and one for each connection that isn't admitted yet
 	turning  chan struct{}  // a place for each that is being turned away
 	mostFDs  uint64
-	refused  atomic.Int64 // refusals of this second; pairs with logSuppressed
 }
 
 const (
 	turnAwayTimeout = time.Second
 	turnAwayMost    = 64
-	refusalsLogged  = 20 // a second
 	adriftPause     = 10 * time.Millisecond
 )
 
@@ -142,7 +147,7 @@ func (a *acceptor) greet(c *shmio.Conn) {
 		if ours := ownLimit(err); ours != nil {
 			msg = ours
 		}
-		a.refuse(c, cred, msg)
+		a.refuse(c, &turnedAway{cred, told(adm.hello.GetName()), msg})
 		adm.close()                            // this can take as long as the node likes: it counts as here meanwhile
 		a.root.Send(a.center, &left{cred.UID}) // now another may come
 		return
@@ -166,11 +171,14 @@ func (a *acceptor) greet(c *shmio.Conn) {
 // socket, the kernel would tell the node of a reset connection instead of the reason. What else it does isn't waited for,
 // nor are more than a few.
 func (a *acceptor) turnAway(c *shmio.Conn, cred shmio.Cred, why *bhomev1.ErrorMsg) {
+	claims := ""
 	select {
 	case a.turning <- struct{}{}:
 		if c.SetReceiveDeadline(time.Now().Add(turnAwayTimeout)) == nil {
-			_, fds, _ := c.Receive(make([]byte, wire.MaxFrame)) // it is refused whatever it says
+			b := make([]byte, wire.MaxFrame)
+			n, fds, _ := c.Receive(b) // it is refused whatever it says
 			closeFDs(fds)
+			claims = claimedName(b[:n])
 		}
 		if why.GetLimit() == limitAdrift { // it comes again at once
 			select {
@@ -181,28 +189,26 @@ func (a *acceptor) turnAway(c *shmio.Conn, cred shmio.Cred, why *bhomev1.ErrorMs
 		<-a.turning
 	default:
 	}
-	a.refuse(c, cred, why)
+	a.refuse(c, &turnedAway{cred, claims, why})
 }
 
-func (a *acceptor) refuse(c *shmio.Conn, cred shmio.Cred, why *bhomev1.ErrorMsg) {
-	if why.GetCode() != bhomev1.ErrorCode_ERROR_CODE_NOT_ALLOWED { // the center has logged those, if they aren't too many
-		a.logRefusal(cred, why)
+// claimedName is the name in a Hello that is read for nothing else; "" if it isn't one.
+func claimedName(frame []byte) string {
+	head, body, err := decodeFrame(frame)
+	if err != nil || head.GetType() != uint32(bhomev1.MsgType_MSG_TYPE_HELLO) {
+		return ""
 	}
-	refuseConn(c, why)
+	var m bhomev1.Hello
+	if proto.Unmarshal(body, &m) != nil {
+		return ""
+	}
+	return told(m.GetName())
 }
 
-// logRefusal says who is not let in. Knocking costs next to nothing: the log must not grow with each of a flood.
-func (a *acceptor) logRefusal(cred shmio.Cred, why *bhomev1.ErrorMsg) {
-	if a.refused.Add(1) <= refusalsLogged {
-		a.log.Warn("a process is refused", "pid", cred.PID, "uid", cred.UID, "reason", why.GetMessage(), "limit", why.GetLimit())
-	}
-}
-
-// logSuppressed tells how many refusals of the last second are not in the log. It is called once a second.
-func (a *acceptor) logSuppressed() {
-	if n := a.refused.Swap(0); n > refusalsLogged {
-		a.log.Warn("more refusals were not logged", "count", n-refusalsLogged)
-	}
+// refuse has the center log who is not let in, tells the node why, and hangs up.
+func (a *acceptor) refuse(c *shmio.Conn, t *turnedAway) {
+	a.root.Send(a.center, t)
+	refuseConn(c, t.why)
 }
 
 // refuseConn tells a node why, as far as it listens, and hangs up.

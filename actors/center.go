@@ -136,6 +136,8 @@ func (c *center) Receive(ctx actor.Context) {
 		m.letIn <- c.letIn(m.cred)
 	case *left:
 		c.leave(m.uid)
+	case *turnedAway:
+		c.turnedAway(m)
 	case *admission:
 		c.admit(ctx, m)
 	case *nodeOnline:
@@ -235,7 +237,6 @@ func (c *center) letIn(cred shmio.Cred) *bhomev1.ErrorMsg {
 	if id := (Identity{PID: cred.PID, UID: uid, GID: cred.GID, Groups: cred.Groups}); !c.cfg.Access.Attach.admits(&id) {
 		c.public.Counter(7).Add(1)
 		why := notAllowed(&id, ruleAttach, "attach")
-		c.refusals.note(&id, why, monotonic())
 		return why
 	}
 	if n := c.adrift[cred.PID]; n >= maxAdrift {
@@ -255,6 +256,21 @@ func (c *center) letIn(cred shmio.Cred) *bhomev1.ErrorMsg {
 	c.perUID[uid]++
 	c.knocking++
 	return nil
+}
+
+// turnedAway logs who isn't let in. Knocking costs next to nothing: the log must not grow with each of a flood.
+func (c *center) turnedAway(t *turnedAway) {
+	id := Identity{PID: t.cred.PID, UID: t.cred.UID}
+	attrs := []any{"claims", t.claims}
+	if rule := t.why.GetRule(); rule != "" {
+		attrs = append(attrs, "rule", rule)
+	}
+	if t.why.GetLimit() != "" {
+		attrs = append(attrs, limitAttrs(t.why)...)
+	} else {
+		attrs = append(attrs, "reason", t.why.GetMessage())
+	}
+	c.refusals.warn("a process is refused", &id, monotonic(), attrs...)
 }
 
 func (c *center) leave(uid uint32) {
@@ -444,7 +460,6 @@ func (c *center) onTick(ctx actor.Context) {
 	if c.cfg.hooks.ownTicks {
 		return
 	}
-	c.acceptor.logSuppressed()
 	now := monotonic()
 	c.refusals.expire(now)
 	living := make(map[uint64]struct{}, len(c.sessions))
@@ -459,5 +474,6 @@ func (c *center) onTick(ctx actor.Context) {
 	}
 	ctx.Send(c.roles.pubsub, &tick{now: now})
 	ctx.Send(c.roles.registry, &tick{now: now})
+	ctx.Send(c.roles.procs, &tick{now: now})
 	ctx.Send(c.roles.msgs, &tick{now: now, public: c.public, alive: func(s uint64) bool { _, ok := living[s]; return ok }})
 }

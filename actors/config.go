@@ -31,9 +31,9 @@ type Limits struct {
 	SegmentsPerUID       int
 	RoutesPerNode        int
 	RoutesPerUID         int // of which its processes have an end; those of topics and of services apart
-	SubscriptionsPerNode int // services included
+	SubscriptionsPerNode int // and as many services
 	SubscriptionsPerUID  int
-	TopicsPerNode        int // published, and services asked
+	TopicsPerNode        int // published, and as many services asked
 	TopicsPerUID         int
 	Topics               int // names the center gives ids to
 }

@@ -266,7 +266,7 @@ func TestRefusedReportIsNotCharged(t *testing.T) {
 	seg := func() *shmio.Segment {
 		return must(shmio.HeapSegment(shmio.SegmentSpec{Kind: shmio.KindData, Number: 1, Size: 64 << 10}))
 	}
-	if _, _, err := m.attach(&nodeAttach{session: 10, from: &actor.PID{Id: "s"}, name: "liar", control: 4096, data: seg(), resume: &segmentPlace{256, 0}}); err != nil {
+	if _, _, err := m.attach(&nodeAttach{id: Identity{Session: 10}, from: &actor.PID{Id: "s"}, name: "liar", control: 4096, data: seg(), resume: &segmentPlace{256, 0}}); err != nil {
 		t.Fatal(err)
 	}
 	add := func(base uint32) {

@@ -52,14 +52,18 @@ type sessionGone struct {
 type (
 	nodeAttach struct {
 		from    *actor.PID
-		session uint64
-		uid     uint32
-		name    string
+		id      Identity
+		name    string         // what it calls itself
 		control uint64         // bytes of segment 0 and of the link segment
 		data    *shmio.Segment // the first data segment
 		resume  *segmentPlace  // it has its place already
 	}
 	segmentPlace struct{ base, generation uint32 }
+	nodeNamed    struct { // it has registered
+		session uint64
+		from    *actor.PID
+		name    string
+	}
 	nodeAttached struct { // the answer
 		base, generation uint32
 		err              *bhomev1.ErrorMsg

@@ -310,7 +310,7 @@ func TestSweepFindsAMissedEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = lost.conn.Close()
-	line := b.log.wait(t, "records of a session whose end was missed are freed", "node=lost", "blocks=2")
+	line := b.log.wait(t, "records of a session whose end was missed are freed", "name=lost", "blocks=2")
 	t.Log(line)
 	if dropped.Load() == 0 {
 		t.Fatal("the event wasn't suppressed")

@@ -28,14 +28,21 @@ func (m *msgRecords) addSegment(c actor.Context, a *segmentAdd) {
 			}
 			if !n.warned {
 				n.warned = true
-				m.log.Warn("a node's control segments exceed a limit", "node", n.name, "limit", err.GetLimit(), "in_use", err.GetInUse(), "max", err.GetMax())
+				m.refusals.warn("a node's control segments exceed a limit", n.identity(), monotonic(), limitAttrs(err)...)
 			}
 		}
 		n.control += a.size
 	case a.report:
 		claimed := a.seg != nil && n.pages.claim(a.place.base, a.size)
-		if !claimed || m.charge(n, a.size) != nil {
-			m.log.Warn("a reported data segment is refused", "node", n.name, "base", a.place.base, "size", a.size)
+		attrs := []any{"base", a.place.base, "size", a.size}
+		var over *bhomev1.ErrorMsg
+		if claimed {
+			if over = m.charge(n, a.size); over != nil {
+				attrs = append(attrs, limitAttrs(over)...)
+			}
+		}
+		if !claimed || over != nil {
+			m.refusals.warn("a reported data segment is refused", n.identity(), monotonic(), attrs...)
 			if claimed {
 				n.pages.unreserve(a.place.base, a.size)
 			}
@@ -53,7 +60,7 @@ func (m *msgRecords) grown(c actor.Context, n *nodeRecord, a *segmentAdd) {
 	g := n.growing[a.group]
 	if g == nil || a.place != g.place {
 		closeSegment(a.seg)
-		m.log.Warn("a data segment that nobody asked for is ignored", "node", n.name, "base", a.place.base)
+		m.refusals.warn("a data segment that nobody asked for is ignored", n.identity(), monotonic(), "base", a.place.base)
 		return
 	}
 	delete(n.growing, g.group)
@@ -68,6 +75,7 @@ func (m *msgRecords) grown(c actor.Context, n *nodeRecord, a *segmentAdd) {
 		n.pages.unreserve(g.place.base, g.size)
 		m.uncharge(n, g.size)
 		m.refuseAll(n, g, refused, late)
+		m.refusals.note(n.identity(), refused, monotonic())
 	} else {
 		n.pages.add(&dataSegment{base: g.place.base, generation: g.place.generation, number: a.number, group: g.group, size: g.size, seg: a.seg, emptySince: 0})
 		now := monotonic()
@@ -145,7 +153,7 @@ func (m *msgRecords) adoptGrants(r *reportGrants) {
 		}
 	}
 	if refused > 0 {
-		m.log.Warn("reported grants are refused: they overlap or lie outside the node's segments", "node", n.name, "count", refused)
+		m.refusals.warn("reported grants are refused: they overlap or lie outside the node's segments", n.identity(), monotonic(), "count", refused)
 	}
 }
 
@@ -156,6 +164,7 @@ func (m *msgRecords) sweep(c actor.Context, t *tick) {
 	sessions := make([]uint64, 0, len(m.nodes))
 	total := 0
 	m.export(t.public)
+	m.refusals.expire(t.now)
 	for s, n := range m.nodes {
 		sessions = append(sessions, s)
 		total += n.pages.blocks
@@ -171,7 +180,7 @@ func (m *msgRecords) sweep(c actor.Context, t *tick) {
 		}
 		m.sweepAt++
 		if !t.alive(n.session) {
-			m.log.Info("records of a session whose end was missed are freed", "node", n.name, "session", n.session, "blocks", n.pages.blocks)
+			m.log.Info("records of a session whose end was missed are freed", append(n.identity().attrs(), "blocks", n.pages.blocks)...)
 			m.release(n.session, "its end was missed")
 			continue
 		}

@@ -32,6 +32,7 @@ type msgRecords struct {
 
 	segments, mostSegments int // of all nodes
 
+	refusals           refusals
 	background         *sync.WaitGroup // mappings being closed, collections
 	garbage            shmio.Garbage
 	lateFrees, refused uint64
@@ -47,7 +48,8 @@ type segmentUse struct {
 type nodeRecord struct {
 	session uint64
 	uid     uint32
-	name    string
+	process int32
+	name    string     // what it calls itself, until it has registered
 	pid     *actor.PID // its Session
 	pages   *nodePages
 	control uint64             // bytes of segments that hold no blocks
@@ -56,6 +58,11 @@ type nodeRecord struct {
 	waiting int                // requests that wait for them
 	warned  bool               // that its control segments exceed a limit
 	nextID  uint32             // request ids of the center's own grants
+}
+
+// identity is who the node is, for the log.
+func (n *nodeRecord) identity() *Identity {
+	return &Identity{Session: n.session, PID: n.process, UID: n.uid, Name: n.name}
 }
 
 // growth is a segment that a node was asked for, and the requests that wait for it.
@@ -72,7 +79,7 @@ func newMsgRecords(cfg Config) *msgRecords {
 	if cfg.hooks.mostSegments > 0 {
 		most = cfg.hooks.mostSegments
 	}
-	return &msgRecords{cfg: cfg, log: cfg.Logger, nodes: map[uint64]*nodeRecord{}, uids: map[uint32]segmentUse{}, mostSegments: most, background: new(sync.WaitGroup)}
+	return &msgRecords{cfg: cfg, log: cfg.Logger, refusals: newRefusals(cfg.Logger), nodes: map[uint64]*nodeRecord{}, uids: map[uint32]segmentUse{}, mostSegments: most, background: new(sync.WaitGroup)}
 }
 
 func monotonic() int64 { return int64(shmio.CoarseNow()) }
@@ -83,6 +90,10 @@ func (m *msgRecords) Receive(c actor.Context) {
 	case *nodeAttach:
 		base, gen, err := m.attach(msg)
 		c.Send(msg.from, &nodeAttached{base: base, generation: gen, err: err})
+	case *nodeNamed:
+		if n := m.nodes[msg.session]; n != nil && n.pid.Id == msg.from.Id {
+			n.name = msg.name
+		}
 	case *chunk:
 		if m.cfg.hooks.beforeGrant != nil {
 			m.cfg.hooks.beforeGrant()
@@ -189,7 +200,7 @@ func (m *msgRecords) unchargeAll(n *nodeRecord, bytes uint64, segments int) {
 }
 
 func (m *msgRecords) attach(a *nodeAttach) (base, generation uint32, err *bhomev1.ErrorMsg) {
-	n := &nodeRecord{session: a.session, uid: a.uid, name: a.name, pid: a.from, pages: newNodePages(), growing: map[string]*growth{}}
+	n := &nodeRecord{session: a.id.Session, uid: a.id.UID, process: a.id.PID, name: a.name, pid: a.from, pages: newNodePages(), growing: map[string]*growth{}}
 	if err := m.charge(n, a.control); err != nil {
 		_ = a.data.Close() // the refusal is what counts
 		return 0, 0, err
@@ -214,7 +225,7 @@ func (m *msgRecords) attach(a *nodeAttach) (base, generation uint32, err *bhomev
 		base, generation, _ = n.pages.reserve(size) // an empty space has room
 	}
 	n.pages.add(&dataSegment{base: base, generation: generation, size: size, seg: a.data})
-	m.nodes[a.session] = n
+	m.nodes[n.session] = n
 	return base, generation, nil
 }
 
@@ -287,6 +298,7 @@ func (m *msgRecords) grant(c actor.Context, n *nodeRecord, op msgOp, now int64, 
 	default:
 		op.req = req
 		if err := m.grow(c, n, op, now); err != nil {
+			m.refusals.note(n.identity(), err, now)
 			*replies = append(*replies, socketWord{wire.Socket(req.Socket), m.answer(false, req.ID, 0)})
 			*refusals = append(*refusals, refusal{wire.Socket(req.Socket), req.ID, err})
 		}

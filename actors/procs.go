@@ -1,21 +1,19 @@
 package actors
 
 import (
-	"log/slog"
-
 	"github.com/asynkron/protoactor-go/actor"
 )
 
 // procRecords is the actor around the table of process names.
 type procRecords struct {
-	log   *slog.Logger
-	table *procTable
-	names map[uint64][]string // of a session
+	refusals refusals
+	table    *procTable
+	names    map[uint64][]string // of a session
 	gauges
 }
 
 func newProcRecords(cfg Config) *procRecords {
-	return &procRecords{log: cfg.Logger, table: newProcTable(cfg.Limits.Procs, cfg.Limits.NamesPerUID), names: map[uint64][]string{}}
+	return &procRecords{refusals: newRefusals(cfg.Logger), table: newProcTable(cfg.Limits.Procs, cfg.Limits.NamesPerUID), names: map[uint64][]string{}}
 }
 
 // Receive is the actor.
@@ -31,7 +29,8 @@ func (p *procRecords) Receive(c actor.Context) {
 			r.index, r.err = p.table.put(m.name, m.id.Session, m.id.UID)
 		}
 		if r.err != nil {
-			p.log.Warn("a process gets no index", "name", m.name, "pid", m.id.PID, "uid", m.id.UID, "reason", r.err.GetMessage())
+			// The name is what it asks for, not its own.
+			p.refusals.warn("a process gets no index", m.id.unnamed(), monotonic(), append([]any{"name", told(m.name)}, limitAttrs(r.err)...)...)
 			r.index = -1
 		} else if !m.inspect {
 			p.names[m.id.Session] = append(p.names[m.id.Session], r.name)
@@ -45,9 +44,11 @@ func (p *procRecords) Receive(c actor.Context) {
 			r.displaced, r.err = p.table.register(m.id.Name, holder{m.id.Session, m.id.PID, m.id.UID}, m.takeover)
 		}
 		if r.err != nil {
-			p.log.Warn("a name is refused", "name", m.id.Name, "pid", m.id.PID, "uid", m.id.UID, "holder_pid", r.err.GetPid(), "holder_uid", r.err.GetUid())
+			p.refusals.warn("a name is refused", m.id.unnamed(), monotonic(), "name", m.id.Name, "holder_pid", r.err.GetPid(), "holder_uid", r.err.GetUid())
 		}
 		c.Send(m.to.session, r)
+	case *tick:
+		p.refusals.expire(m.now)
 	case *procLeaves:
 		p.table.leaves(m.id.Session, m.id.Name)
 	case *sessionGone:

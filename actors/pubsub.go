@@ -2,14 +2,11 @@ package actors
 
 import (
 	"cmp"
-	"fmt"
-	"log/slog"
 	"slices"
 
 	"github.com/asynkron/protoactor-go/actor"
 
 	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
-	"github.com/bhome-bus/bhome/shmio"
 	"github.com/bhome-bus/bhome/wire"
 )
 
@@ -17,7 +14,6 @@ import (
 // subscriptions. Both directions are looked up in tries: neither a Subscribe nor an Advertise walks what doesn't match.
 type pubSub struct {
 	cfg      Config
-	log      *slog.Logger
 	router   router
 	ids      topicIDs
 	patterns topicTrie[subKey]
@@ -76,7 +72,7 @@ type psRoute struct {
 
 // halfReport is one end of a route that outlived the center; the other end's report makes it whole.
 func newPubSub(cfg Config) *pubSub {
-	p := &pubSub{cfg: cfg, log: cfg.Logger, router: newRouter(0), subs: map[subKey]*subscription{},
+	p := &pubSub{cfg: cfg, router: newRouter(0), subs: map[subKey]*subscription{},
 		pubs: map[uint64]*publisher{}, byTopic: map[string]map[uint64]struct{}{}, routes: map[uint64]*psRoute{}, reports: newReports(), bySub: map[uint64]int{}, adopted: map[subKey]*subscription{}, resuming: resumptions{}, refusals: newRefusals(cfg.Logger), uids: uidUses{}}
 	p.ids = newTopicIDs(0, cfg.Limits.Topics, func(topic string) bool { return len(p.byTopic[topic]) > 0 })
 	return p
@@ -102,7 +98,8 @@ func (p *pubSub) Receive(c actor.Context) {
 		p.router.onAck(c, m)
 	case *routeClosed:
 		if r := p.routes[m.route]; r != nil {
-			p.close(c, r, "the other end closed it: "+validText(m.reason), true, true)
+			m.log(&p.refusals, &r.pub.party, &r.sub.party)
+			p.close(c, r, "the other end closed it: "+m.reason, true, true)
 		}
 	case *reportedRoute:
 		p.reported(c, m)
@@ -133,12 +130,13 @@ func (p *pubSub) Receive(c actor.Context) {
 func (p *pubSub) subscribe(c actor.Context, f *busFrame, m *bhomev1.Subscribe) {
 	key := subKey{f.id.Session, m.GetSubscription()}
 	if err := p.checkSubscribe(f, m); err != nil {
+		p.refusals.note(&f.id, err, monotonic())
 		commonReply(c, f.to, err)
 		return
 	}
 	s := &subscription{key: key, party: partyOf(f), msg: m, routes: map[fromKey]*psRoute{}}
 	if m.Quota == 0 {
-		m.Quota = min(p.cfg.Limits.DefaultQuota, p.most(), p.cfg.Limits.RouteBytes)
+		m.Quota = max(1, min(p.cfg.Limits.DefaultQuota, p.most()/defaultShare, p.cfg.Limits.RouteBytes))
 	}
 	matches := map[fromKey][]string{} // publisher → topics
 	fresh := map[uint64]int{}         // publisher → routes to come
@@ -161,6 +159,7 @@ func (p *pubSub) subscribe(c actor.Context, f *busFrame, m *bhomev1.Subscribe) {
 		}
 	})
 	if err := p.roomForAll(s, fresh); err != nil {
+		p.refusals.note(&f.id, err, monotonic())
 		commonReply(c, f.to, err)
 		return
 	}
@@ -188,7 +187,6 @@ func (p *pubSub) checkSubscribe(f *busFrame, m *bhomev1.Subscribe) *bhomev1.Erro
 		return errorMsg(bhomev1.ErrorCode_ERROR_CODE_INVALID_INPUT, "%v", err)
 	}
 	if err := p.cfg.Access.refusesPattern(&f.id, m.GetPattern()); err != nil {
-		p.refusals.note(&f.id, err, monotonic())
 		return err
 	}
 	if m.GetDepth() < 1 || m.GetDepth() > 65536 || m.GetHold() < 1 || m.GetHold() > 65536 || m.GetOnFull() > bhomev1.Policy_POLICY_BLOCK || m.GetOnFull() < 0 || m.GetExpiryNs() < 0 {
@@ -205,74 +203,6 @@ func (p *pubSub) checkSubscribe(f *busFrame, m *bhomev1.Subscribe) *bhomev1.Erro
 		return tooMany("subscriptions_per_node", f.id.Name, n, p.cfg.Limits.SubscriptionsPerNode)
 	}
 	return p.uids.over(&p.cfg.Limits, f.id.UID, uidUse{subscriptions: 1})
-}
-
-// most is what the routes of one publisher may cost it.
-func (p *pubSub) most() uint64 { return p.cfg.Limits.NodeBytes - p.cfg.Limits.Reserve }
-
-// halfSize is what a subscription's route takes of the publisher's memory besides its quota.
-func halfSize(s *subscription) uint64 {
-	m := s.msg
-	return shmio.RouteSpec{Slots: slotsFor(m.GetDepth()), Depth: m.GetDepth(), Out: m.GetDepth() + m.GetHold()}.WriterSize()
-}
-
-// roomForAll says why a subscription can't have its routes, if so: so many from each publisher, by session.
-func (p *pubSub) roomForAll(s *subscription, fresh map[uint64]int) *bhomev1.ErrorMsg {
-	byUID := uidUses{}
-	for session, more := range fresh {
-		if err := p.room(p.pubs[session], s, more); err != nil {
-			return err
-		}
-		byUID.route(p.pubs[session].party.id.UID, s.party.id.UID, more)
-	}
-	for uid, more := range byUID {
-		if err := p.uids.over(&p.cfg.Limits, uid, *more); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// room says why a publisher can't have so many more routes to a subscription, if so.
-func (p *pubSub) room(pub *publisher, s *subscription, more int) *bhomev1.ErrorMsg {
-	l := p.cfg.Limits
-	if n := len(pub.routes); n+more > l.RoutesPerNode {
-		return tooMany("routes_per_node", pub.party.id.Name, n, l.RoutesPerNode)
-	}
-	if each := s.msg.GetQuota() + halfSize(s); pub.cost+uint64(more)*each > p.most() {
-		return &bhomev1.ErrorMsg{Code: bhomev1.ErrorCode_ERROR_CODE_NO_MEMORY, Limit: "route", Whose: pub.party.id.Name, InUse: pub.cost, Max: p.most(),
-			Message: fmt.Sprintf("the quotas of its subscribers and this one's %d bytes exceed what the publisher may use; ask for a smaller Quota", s.msg.GetQuota())}
-	}
-	return nil
-}
-
-// share is the quota of a subscription's route from a publisher that came later than it: what it asked for, or half of
-// what the publisher has left. A subscriber's wishes must keep nobody from publishing; so one that finds no room at all,
-// not even for its ring, is left out (false).
-func (p *pubSub) share(pub *publisher, s *subscription, group string) (quota uint64, ok bool) {
-	if pub.routes[toKey{s.key, group}] != nil {
-		return 0, true
-	}
-	for _, uid := range []uint32{pub.party.id.UID, s.party.id.UID} {
-		if err := p.uids.over(&p.cfg.Limits, uid, uidUse{routes: 1}); err != nil {
-			p.log.Warn("a subscriber gets nothing of a publisher: too many routes of a uid", "publisher", pub.party.id.Name, "subscriber", s.party.id.Name,
-				"pattern", s.msg.GetPattern(), "limit", err.GetLimit(), "whose", err.GetWhose(), "in_use", err.GetInUse(), "max", err.GetMax())
-			return 0, false
-		}
-	}
-	left := p.most() - min(p.most(), pub.cost)
-	half := halfSize(s)
-	if len(pub.routes) >= p.cfg.Limits.RoutesPerNode || left <= half+1 {
-		p.log.Warn("a subscriber gets nothing of a publisher that has no room for one more route", "publisher", pub.party.id.Name,
-			"subscriber", s.party.id.Name, "pattern", s.msg.GetPattern(), "routes", len(pub.routes), "cost", pub.cost, "max", p.most())
-		return 0, false
-	}
-	quota = s.msg.GetQuota()
-	if quota > left-half {
-		quota = (left-half)/2 + 1
-		p.log.Warn("a route gets a smaller quota than its subscriber asked for", "publisher", pub.party.id.Name, "subscriber", s.party.id.Name, "asked", s.msg.GetQuota(), "quota", quota)
-	}
-	return quota, true
 }
 
 // connect opens a route for topics of an access group, or adds them to the one there is.
@@ -327,6 +257,7 @@ func (p *pubSub) openMsg(r *psRoute, topics []*bhomev1.TopicID) *bhomev1.RouteOp
 // advertise records a publisher's topic and opens routes to every subscription that matches.
 func (p *pubSub) advertise(c actor.Context, f *busFrame, m *bhomev1.Advertise) {
 	refuse := func(err *bhomev1.ErrorMsg) {
+		p.refusals.note(&f.id, err, monotonic())
 		c.Send(f.to.session, &frameOut{to: f.to, typ: bhomev1.MsgType_MSG_TYPE_ADVERTISE_REPLY, body: &bhomev1.AdvertiseReply{Errmsg: err}})
 	}
 	topic := m.GetTopic()
@@ -335,7 +266,6 @@ func (p *pubSub) advertise(c actor.Context, f *busFrame, m *bhomev1.Advertise) {
 		return
 	}
 	if err := p.cfg.Access.refuses(&f.id, actPublish, topic); err != nil {
-		p.refusals.note(&f.id, err, monotonic())
 		refuse(err)
 		return
 	}

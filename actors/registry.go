@@ -1,8 +1,6 @@
 package actors
 
 import (
-	"log/slog"
-
 	"github.com/asynkron/protoactor-go/actor"
 
 	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
@@ -23,7 +21,6 @@ const (
 // providers, and one reply route from each provider's process, whatever it asks there.
 type registry struct {
 	cfg       Config
-	log       *slog.Logger
 	router    router
 	ids       topicIDs
 	providers map[subKey]*provider
@@ -82,7 +79,7 @@ type svcRoute struct {
 }
 
 func newRegistry(cfg Config) *registry {
-	g := &registry{cfg: cfg, log: cfg.Logger, router: newRouter(1), serving: map[uint64]int{}, providers: map[subKey]*provider{},
+	g := &registry{cfg: cfg, router: newRouter(1), serving: map[uint64]int{}, providers: map[subKey]*provider{},
 		services: map[string]*service{}, clients: map[uint64]map[string]*serviceClient{}, offline: map[uint64]bool{}, routes: map[uint64]*svcRoute{},
 		refusals: newRefusals(cfg.Logger), uids: uidUses{}, replies: map[pairKey]*svcRoute{}, perNode: map[uint64]int{}, reports: newReports(), returns: newReturns(), kept: keeps{}}
 	g.ids = newTopicIDs(firstService, cfg.Limits.Topics, func(topic string) bool { return g.services[topic] != nil })
@@ -111,7 +108,8 @@ func (g *registry) Receive(c actor.Context) {
 		g.router.onAck(c, m)
 	case *routeClosed:
 		if r := g.routes[m.route]; r != nil {
-			g.close(c, r, "the other end closed it: "+validText(m.reason), true, true)
+			m.log(&g.refusals, &r.w, &r.r)
+			g.close(c, r, "the other end closed it: "+m.reason, true, true)
 		}
 	case *nodeState:
 		g.onNodeState(c, m)
@@ -165,7 +163,6 @@ func (g *registry) register(c actor.Context, f *busFrame, m *bhomev1.RegisterRPC
 	if err := wire.ValidateTopic(m.GetTopic()); err != nil {
 		bad = errorMsg(bhomev1.ErrorCode_ERROR_CODE_INVALID_INPUT, "%v", err)
 	} else if err := g.cfg.Access.refuses(&f.id, actServe, m.GetTopic()); err != nil {
-		g.refusals.note(&f.id, err, monotonic())
 		bad = err
 	} else if m.GetDepth() < 1 || m.GetDepth() > maxServeDepth || m.GetHold() < 1 || m.GetHold() > maxServeHold {
 		bad = errorMsg(bhomev1.ErrorCode_ERROR_CODE_INVALID_INPUT, "depth %d must be 1 to %d, hold %d 1 to %d", m.GetDepth(), maxServeDepth, m.GetHold(), maxServeHold)
@@ -181,6 +178,7 @@ func (g *registry) register(c actor.Context, f *busFrame, m *bhomev1.RegisterRPC
 		bad = tooMany("topics", "bus", len(g.ids.ids), g.cfg.Limits.Topics)
 	}
 	if bad != nil {
+		g.refusals.note(&f.id, bad, monotonic())
 		commonReply(c, f.to, bad)
 		return
 	}
@@ -204,6 +202,7 @@ func (g *registry) register(c actor.Context, f *busFrame, m *bhomev1.RegisterRPC
 // connect records a client and opens routes to the providers there are. After a restart it waits for one to come back.
 func (g *registry) connect(c actor.Context, f *busFrame, m *bhomev1.ConnectService) {
 	refuse := func(err *bhomev1.ErrorMsg) {
+		g.refusals.note(&f.id, err, monotonic())
 		c.Send(f.to.session, &frameOut{to: f.to, typ: bhomev1.MsgType_MSG_TYPE_CONNECT_SERVICE_REPLY, body: &bhomev1.ConnectServiceReply{Errmsg: err}})
 	}
 	if err := wire.ValidateTopic(m.GetTopic()); err != nil {
@@ -211,7 +210,6 @@ func (g *registry) connect(c actor.Context, f *busFrame, m *bhomev1.ConnectServi
 		return
 	}
 	if err := g.cfg.Access.refuses(&f.id, actRequest, m.GetTopic()); err != nil {
-		g.refusals.note(&f.id, err, monotonic())
 		refuse(err)
 		return
 	}
@@ -243,12 +241,28 @@ func (g *registry) connect(c actor.Context, f *busFrame, m *bhomev1.ConnectServi
 	s := g.service(m.GetTopic())
 	cl := &serviceClient{party: partyOf(f), topic: m.GetTopic(), quota: m.GetQuota()}
 	mine[m.GetTopic()], s.clients[f.id.Session] = cl, cl
+	var over *bhomev1.ErrorMsg // why there is no route to any of the providers
 	id, op := g.router.begin(func(c actor.Context) {
+		if over != nil {
+			refuse(over)
+			return
+		}
 		c.Send(f.to.session, &frameOut{to: f.to, typ: bhomev1.MsgType_MSG_TYPE_CONNECT_SERVICE_REPLY,
 			body: &bhomev1.ConnectServiceReply{TopicId: topicID, Providers: uint32(len(s.providers))}})
 	})
+	reached := false
 	for _, p := range s.providers {
-		g.pair(c, cl, p, id, op)
+		if err := g.pair(c, cl, p, id, op); err != nil {
+			over = err
+		}
+		reached = reached || p.routes[f.id.Session] != nil
+	}
+	if reached {
+		over = nil
+	} else if over != nil {
+		g.disconnect(c, f.id.Session, m.GetTopic(), true)
+		g.router.settle(c, id)
+		return
 	}
 	if len(s.providers) == 0 {
 		g.returns.hold(f.id.Session, m.GetTopic(), id, op, monotonic())
@@ -256,22 +270,18 @@ func (g *registry) connect(c actor.Context, f *busFrame, m *bhomev1.ConnectServi
 	g.router.settle(c, id)
 }
 
-// pair opens the routes between a client and a provider that is online, unless there are some.
-func (g *registry) pair(c actor.Context, cl *serviceClient, p *provider, id uint64, op *routeOp) {
+// pair opens the routes between a client and a provider that is online, unless there are some. The error is the limit that
+// they would exceed.
+func (g *registry) pair(c actor.Context, cl *serviceClient, p *provider, id uint64, op *routeOp) *bhomev1.ErrorMsg {
 	cs, ps := cl.party.id.Session, p.key.session
 	if g.offline[ps] || p.routes[cs] != nil {
-		return
+		return nil
 	}
-	if g.perNode[cs] >= g.cfg.Limits.RoutesPerNode || g.perNode[ps] >= g.cfg.Limits.RoutesPerNode {
-		g.log.Warn("a client gets no route to a provider: too many routes", "client", cl.party.id.Name, "provider", p.party.id.Name, "topic", cl.topic, "limit", g.cfg.Limits.RoutesPerNode)
-		return
-	}
-	for _, uid := range []uint32{cl.party.id.UID, p.party.id.UID} {
-		if err := g.uids.over(&g.cfg.Limits, uid, uidUse{routes: 2}); err != nil { // for requests and for replies
-			g.log.Warn("a client gets no route to a provider: too many routes of a uid", "client", cl.party.id.Name, "provider", p.party.id.Name, "topic", cl.topic,
-				"limit", err.GetLimit(), "whose", err.GetWhose(), "in_use", err.GetInUse(), "max", err.GetMax())
-			return
-		}
+	if err := g.roomForPair(cl, p); err != nil {
+		prov := &p.party.id
+		g.refusals.warn("a client gets no route to a provider", &cl.party.id, monotonic(),
+			append([]any{"provider", prov.Name, "provider_pid", prov.PID, "provider_uid", prov.UID, "topic", cl.topic}, limitAttrs(err)...)...)
+		return err
 	}
 	replyQuota := min(g.cfg.Limits.DefaultQuota, g.cfg.Limits.RouteBytes)
 	quota := cl.quota
@@ -295,6 +305,20 @@ func (g *registry) pair(c actor.Context, cl *serviceClient, p *provider, id uint
 	g.router.open(c, &bhomev1.RouteOpen{Route: req.id, Kind: req.kind, Slots: slotsFor(p.msg.GetDepth()), Depth: p.msg.GetDepth(), Out: p.msg.GetDepth() + p.msg.GetHold(),
 		Policy: bhomev1.Policy_POLICY_BLOCK, Quota: quota, Access: group, ReplyAccess: key.group, Subscription: p.key.number, Topics: []*bhomev1.TopicID{{Id: g.ids.of(cl.topic), Name: cl.topic}}},
 		cl.party, p.party, id, op)
+	return nil
+}
+
+// roomForPair says which limit a client's routes to a provider, for requests and for replies, would exceed; nil: none.
+func (g *registry) roomForPair(cl *serviceClient, p *provider) *bhomev1.ErrorMsg {
+	for _, id := range []*Identity{&cl.party.id, &p.party.id} {
+		if n := g.perNode[id.Session]; n >= g.cfg.Limits.RoutesPerNode {
+			return tooMany("routes_per_node", id.Name, n, g.cfg.Limits.RoutesPerNode)
+		}
+		if err := g.uids.over(&g.cfg.Limits, id.UID, uidUse{routes: 2}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (g *registry) record(r *svcRoute) {

@@ -183,6 +183,15 @@ func commonReply(c actor.Context, to asker, err *bhomev1.ErrorMsg) {
 	c.Send(to.session, &frameOut{to: to, typ: bhomev1.MsgType_MSG_TYPE_COMMON_REPLY, body: &bhomev1.CommonReply{Errmsg: err}})
 }
 
+// log says which process has ended a route of its own accord. It can do so as often as it likes.
+func (m *routeClosed) log(r *refusals, writer, reader *party) {
+	by, peer := &writer.id, &reader.id
+	if m.session == peer.Session {
+		by, peer = peer, by
+	}
+	r.warn("a node closes a route", by, monotonic(), "route", m.route, "peer", peer.Name, "peer_pid", peer.PID, "peer_uid", peer.UID, "reason", m.reason)
+}
+
 func tooMany(limit, whose string, inUse, most int) *bhomev1.ErrorMsg {
 	return &bhomev1.ErrorMsg{Code: bhomev1.ErrorCode_ERROR_CODE_TOO_MANY, Limit: limit, Whose: whose, InUse: uint64(inUse), Max: uint64(most)}
 }

@@ -48,24 +48,25 @@ type roles struct {
 
 // session is one node: its link, its state, and the only writer of the center's half of the link.
 type session struct {
-	cfg       Config
-	log       *slog.Logger
-	roles     roles
-	reactor   *shmio.Reactor
-	public    *shmio.Segment
-	adm       *admission
-	id        Identity
-	state     sessionState
-	inspect   bool
-	offline   bool // unresponsive
-	restored  bool // after another center's end, it has said all again
-	busy      bool // the center has been told that we want every tick
-	reported  bool // of a node that attached again: its report is complete
-	initWaits bool // NodeInit came before that
-	detach    bool // it lives, but its socket is gone
-	dead      bool
-	over      bool // the actor has stopped
-	since     time.Time
+	cfg        Config
+	log        *slog.Logger
+	roles      roles
+	reactor    *shmio.Reactor
+	public     *shmio.Segment
+	adm        *admission
+	id         Identity
+	state      sessionState
+	inspect    bool
+	offline    bool // unresponsive
+	registered bool // its name is its own
+	restored   bool // after another center's end, it has said all again
+	busy       bool // the center has been told that we want every tick
+	reported   bool // of a node that attached again: its report is complete
+	initWaits  bool // NodeInit came before that
+	detach     bool // it lives, but its socket is gone
+	dead       bool
+	over       bool // the actor has stopped
+	since      time.Time
 
 	conn     *connection
 	link     *shmio.Segment
@@ -279,7 +280,7 @@ func (s *session) start(c actor.Context) {
 	}
 	a := s.adm
 	s.control[0] = &nodeSegment{seg: a.seg0, fd: a.seg0FD, ref: &bhomev1.SegmentRef{Kind: uint32(shmio.KindProcess)}}
-	msg := &nodeAttach{from: c.Self(), session: s.id.Session, uid: s.id.UID, name: s.name(), control: a.seg0.Size(), data: a.data2}
+	msg := &nodeAttach{from: c.Self(), id: s.id, name: s.name(), control: a.seg0.Size(), data: a.data2}
 	if a.hello.GetResume() != 0 { // also under another id: its blocks are where they are
 		msg.resume = &segmentPlace{a.hello.GetBase(), a.hello.GetGeneration()}
 	}
@@ -291,7 +292,16 @@ func (s *session) name() string {
 	if s.id.Name != "" {
 		return s.id.Name
 	}
-	return validText(s.adm.hello.GetName())
+	return told(s.adm.hello.GetName())
+}
+
+// who is the node, for the log. Until it has registered a name, what it calls itself is only what it claims.
+func (s *session) who(attrs ...any) []any {
+	key := "claims"
+	if s.registered {
+		key = "name"
+	}
+	return append([]any{key, s.name(), "session", s.id.Session, "pid", s.id.PID, "uid", s.id.UID}, attrs...)
 }
 
 // attached hears from MsgRecords, and welcomes the node.
@@ -314,7 +324,7 @@ func (s *session) attached(c actor.Context, m *nodeAttached) {
 		return
 	}
 	s.state = stateWelcomed
-	s.log.Debug("welcomed", "session", s.id.Session, "pid", s.id.PID, "uid", s.id.UID, "name", s.name())
+	s.log.Debug("welcomed", s.who()...)
 }
 
 func (s *session) welcome(c actor.Context, m *nodeAttached) error {
@@ -390,20 +400,27 @@ func (s *session) welcome(c actor.Context, m *nodeAttached) error {
 
 // refuse ends a session that never began.
 func (s *session) refuse(c actor.Context, why *bhomev1.ErrorMsg) {
-	s.log.Warn("a node is refused", "session", s.id.Session, "pid", s.id.PID, "uid", s.id.UID, "name", s.name(),
-		"reason", why.GetMessage(), "limit", why.GetLimit(), "whose", why.GetWhose(), "in_use", why.GetInUse(), "max", why.GetMax())
+	c.Send(s.roles.center, &turnedAway{s.adm.cred, s.name(), why})
 	conn := s.conn
 	s.conn = nil // or the end would hang up before the reason is out
 	s.background.Go(func() { refuseConn(conn.c, why); conn.close() })
 	s.end(c, "refused")
 }
 
+// first reports whether something of a kind happens for the first time, and is to be logged.
+func (s *session) first(kind string) bool {
+	if s.faultLog[kind] || len(s.faultLog) >= 64 {
+		return false
+	}
+	s.faultLog[kind] = true
+	return true
+}
+
 // fault counts what the node did wrong, and logs each kind once.
 func (s *session) fault(kind string, err error) {
 	s.faults++
 	s.public.Counter(11).Add(1)
-	if !s.faultLog[kind] && len(s.faultLog) < 64 {
-		s.faultLog[kind] = true
-		s.log.Warn("a node's fault; more of the kind are only counted", "session", s.id.Session, "pid", s.id.PID, "uid", s.id.UID, "name", s.name(), "kind", kind, "error", err)
+	if s.first(kind) {
+		s.log.Warn("a node's fault; more of the kind are only counted", s.who("kind", kind, "error", err)...)
 	}
 }

@@ -167,7 +167,7 @@ func (s *session) expirePending(now int64) {
 			}
 		}
 		if i > 0 {
-			s.log.Warn("answers expired: the node doesn't read its queue", "session", s.id.Session, "name", s.name(), "queue", q, "count", i, "after", pendingFor.Round(time.Second))
+			s.log.Warn("answers expired: the node doesn't read its queue", s.who("queue", q, "count", i, "after", pendingFor.Round(time.Second))...)
 			d.pending = append([]pendingDown(nil), d.pending[i:]...)
 		}
 	}

@@ -18,7 +18,7 @@ func (s *session) cut(c actor.Context, why error) {
 		_ = s.hears.Close() // a pipe's end: there is nothing to lose
 	}
 	s.fault("link", why)
-	s.log.Warn("a node's link is cut", "session", s.id.Session, "pid", s.id.PID, "uid", s.id.UID, "name", s.name(), "reason", why)
+	s.log.Warn("a node's link is cut", s.who("reason", why)...)
 	s.hungUp(c, why)
 }
 
@@ -50,7 +50,7 @@ func (s *session) outlived(c actor.Context, why error) {
 		return
 	}
 	c.Send(s.roles.center, &sessionAdrift{s.id.Session})
-	s.log.Warn("detached: the process lives, its socket is gone", "session", s.id.Session, "pid", s.id.PID, "name", s.name(), "reason", why)
+	s.log.Warn("detached: the process lives, its socket is gone", s.who("reason", why)...)
 	s.tellState(c)
 }
 
@@ -76,7 +76,7 @@ func (s *session) end(c actor.Context, reason string) {
 	was := s.state
 	s.state = stateGone
 	if was == stateOnline || was == stateClosing {
-		s.log.Info("gone", "session", s.id.Session, "pid", s.id.PID, "name", s.name(), "reason", reason, "routes", len(s.routes))
+		s.log.Info("gone", s.who("reason", reason, "routes", len(s.routes))...)
 	}
 	c.Send(s.roles.center, &sessionGone{from: c.Self(), id: s.id, reason: reason})
 	c.Stop(c.Self())

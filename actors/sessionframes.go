@@ -258,9 +258,10 @@ func (s *session) onRegister(c actor.Context, to asker, m *bhomev1.Register) {
 
 func (s *session) onRegistered(c actor.Context, m *procRegistered) {
 	if m.err == nil && s.state == stateNamed {
-		s.state = stateOnline
+		s.state, s.registered = stateOnline, true
 		s.id.Since = time.Now()
-		s.log.Info("online", "name", s.id.Name, "session", s.id.Session, "pid", s.id.PID, "uid", s.id.UID, "index", s.id.ProcIndex)
+		s.log.Info("online", s.who("index", s.id.ProcIndex)...)
+		c.Send(s.roles.msgs, &nodeNamed{session: s.id.Session, from: c.Self(), name: s.id.Name})
 		c.Send(s.roles.center, &nodeOnline{id: s.id, displaced: m.displaced})
 	}
 	s.sendFrame(m.to, bhomev1.MsgType_MSG_TYPE_COMMON_REPLY, &bhomev1.CommonReply{Errmsg: m.err})
@@ -274,7 +275,7 @@ type nodeOnline struct {
 
 // displaced tells the node that another has its name now, and ends it.
 func (s *session) displaced(c actor.Context, m *displace) {
-	s.log.Info("displaced", "name", m.name, "session", s.id.Session, "pid", s.id.PID, "by_pid", m.by.pid)
+	s.log.Info("displaced", s.who("by_pid", m.by.pid, "by_uid", m.by.uid)...)
 	s.conn.send(outFrame{typ: bhomev1.MsgType_MSG_TYPE_DISPLACED, body: &bhomev1.Displaced{Name: m.name, Pid: m.by.pid, Uid: m.by.uid}})
 	s.state, s.displacedBy = stateClosing, &m.by
 }
@@ -313,7 +314,7 @@ func (s *session) onSegmentAdd(c actor.Context, m *bhomev1.SegmentAdd, f *socket
 	ref := m.GetSegment()
 	kind := shmio.Kind(ref.GetKind())
 	place := segmentPlace{ref.GetBase(), ref.GetGeneration()}
-	add := &segmentAdd{session: s.id.Session, seg: f.seg2, kind: kind, size: m.GetSize(), number: ref.GetNumber(), place: place, refused: m.GetErrmsg(),
+	add := &segmentAdd{session: s.id.Session, seg: f.seg2, kind: kind, size: m.GetSize(), number: ref.GetNumber(), place: place, refused: toldError(m.GetErrmsg()),
 		report: s.adm.hello.GetResume() != 0 && !s.reported && s.state < stateInited}
 	wanted := s.wanted[place]
 	if wanted != nil {

@@ -13,8 +13,9 @@ import (
 // again, and what waited for it refused. Without a control segment, or one of a report, there is no going on: the link ends,
 // and the node comes again until there is room.
 func (s *session) noRoomFor(c actor.Context, add *segmentAdd, why *bhomev1.ErrorMsg, wanted bool) {
-	s.log.Warn("there is no room for a node's segment", "session", s.id.Session, "pid", s.id.PID, "uid", s.id.UID, "name", s.name(),
-		"kind", add.kind, "size", add.size, "limit", why.GetLimit(), "whose", why.GetWhose(), "in_use", why.GetInUse(), "max", why.GetMax(), "error", why.GetMessage())
+	if s.first("no room") { // MsgRecords logs each loan that is refused for it
+		s.log.Warn("there is no room for a node's segment", s.who(append([]any{"kind", add.kind, "size", add.size}, limitAttrs(why)...)...)...)
+	}
 	if add.kind != shmio.KindData || !wanted || len(s.unkept) >= s.cfg.Limits.SegmentsPerNode {
 		s.cut(c, fmt.Errorf("limit %q of %s: %s", why.GetLimit(), why.GetWhose(), why.GetMessage()))
 		return

@@ -107,6 +107,5 @@ func (s *session) onNodeClosesRoute(c actor.Context, m *bhomev1.RouteClose) {
 	if open.open.GetKind() != bhomev1.RouteKind_ROUTE_KIND_PUBSUB {
 		to = s.roles.registry
 	}
-	s.log.Warn("a node closes a route", "name", s.name(), "pid", s.id.PID, "route", m.GetRoute(), "peer", open.open.GetPeerProc(), "peer_pid", open.open.GetPeerPid(), "reason", validText(m.GetReason()))
-	c.Send(to, &routeClosed{route: m.GetRoute(), session: s.id.Session, reason: m.GetReason()})
+	c.Send(to, &routeClosed{route: m.GetRoute(), session: s.id.Session, reason: told(m.GetReason())})
 }

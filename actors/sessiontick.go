@@ -35,17 +35,17 @@ func (s *session) onTick(c actor.Context, now int64) {
 	switch {
 	case silent > s.cfg.OfflineAfter && !s.offline:
 		s.offline = true
-		s.log.Warn("unresponsive", "session", s.id.Session, "pid", s.id.PID, "name", s.id.Name, "silent", silent)
+		s.log.Warn("unresponsive", s.who("silent", silent)...)
 		s.tellState(c)
 	case silent <= s.cfg.OfflineAfter && s.offline:
 		s.offline = false
-		s.log.Info("responsive again", "session", s.id.Session, "pid", s.id.PID, "name", s.id.Name)
+		s.log.Info("responsive again", s.who()...)
 		s.tellState(c)
 	}
 	if s.cfg.KillUnresponsive && silent > s.cfg.KillAfter && !s.dead {
-		s.log.Warn("killing an unresponsive process", "session", s.id.Session, "pid", s.id.PID, "name", s.id.Name, "silent", silent)
+		s.log.Warn("killing an unresponsive process", s.who("silent", silent)...)
 		if err := unix.PidfdSendSignal(s.adm.pidfd.Int(), unix.SIGKILL, nil, 0); err != nil {
-			s.log.Warn("it can't be killed", "pid", s.id.PID, "error", err)
+			s.log.Warn("it can't be killed", s.who("error", err)...)
 		}
 	}
 }

@@ -6,10 +6,10 @@ import (
 	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
 )
 
-// uidUse is what the processes of one uid have of a record keeper's records.
+// uidUse is what the processes of one uid have of a record keeper's records: PubSub's and Registry's are counted apart.
 type uidUse struct {
-	subscriptions int // services included
-	topics        int // published, and services asked
+	subscriptions int // or services
+	topics        int // published, or services asked
 	routes        int // of which they have an end, or both
 }
 

@@ -262,7 +262,7 @@ func (n *Node) restore(ctx context.Context, lk *link) error {
 		}
 		var r bhomev1.ConnectServiceReply
 		if err := lk.callInto(ctx, upBus, wire.SocketClient, bhomev1.MsgType_MSG_TYPE_CONNECT_SERVICE,
-			&bhomev1.ConnectService{Topic: c.topic}, &r, c.topic); errors.Is(err, ErrNotAllowed) {
+			&bhomev1.ConnectService{Topic: c.topic}, &r, c.topic); errors.Is(err, ErrNotAllowed) || errors.As(err, new(*LimitError)) {
 			continue // the next request is told
 		} else if err != nil {
 			return fmt.Errorf("connect to service %q again: %w", c.topic, err)
