@@ -280,7 +280,7 @@ func (a *acceptor) admit(c *shmio.Conn) (adm *admission, err error) {
 	if err := c.SetReceiveDeadline(time.Time{}); err != nil {
 		return adm, err
 	}
-	closeFDs(adm.spare) // a pipe
+	closeFDs(adm.spare)
 	adm.spare = nil
 	adm.conn = newConnection(c, a.root)
 	return adm, nil

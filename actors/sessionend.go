@@ -15,7 +15,7 @@ func (s *session) cut(c actor.Context, why error) {
 	}
 	s.severed = true
 	if s.hears != nil {
-		_ = s.hears.Close() // a pipe's end: there is nothing to lose
+		_ = s.hears.Close() // there is nothing to lose
 	}
 	s.fault("link", why)
 	s.log.Warn("a node's link is cut", s.who("reason", why)...)

@@ -110,7 +110,7 @@ func (p *peer) onBell(hint uint32) {
 	}
 	p.deaf = true
 	for _, w := range append(p.oldBells, p.bellWatch) {
-		_ = w.Close() // a pipe's end: there is nothing to lose
+		_ = w.Close() // there is nothing to lose
 	}
 	p.n.background(func(context.Context) { p.n.cutRinger(p) })
 }

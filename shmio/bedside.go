@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bedside is a bell that a receiver sleeps at itself: its pipe is in Go's netpoller, and a ring makes the kernel wake the
-// thread that runs the receiver, with nobody in between. That is not only a goroutine less: the kernel wakes a pipe's
+// bedside is a bell that a receiver sleeps at itself: its socket is in Go's netpoller, and a ring makes the kernel wake the
+// thread that runs the receiver, with nobody in between. That is not only a goroutine less: the kernel wakes a socket's
 // sleeper on the core of the one who rings, but not through a second epoll set (4 µs there and back against 57 on two
 // virtual cores; docs/decisions/0007).
 type bedside struct {
@@ -20,11 +20,13 @@ type bedside struct {
 	poll func(fd uintptr) bool // made once: waiting allocates nothing
 	buf  []byte
 	rang bool
+
+	guarded bool
 }
 
 // newBedside uses a bell's description, and leaves bell to the caller.
 func newBedside(bell *FD) (*bedside, error) {
-	b := &bedside{buf: make([]byte, max(bellPipeSize, int(pageSize())))}
+	b := &bedside{buf: make([]byte, bellChunk), guarded: !bell.late}
 	err := bell.with(func(n int) error {
 		dup, err := unix.FcntlInt(uintptr(n), unix.F_DUPFD_CLOEXEC, 0)
 		if err == nil {
@@ -43,7 +45,7 @@ func newBedside(bell *FD) (*bedside, error) {
 		return nil, fmt.Errorf("sleep at a bell: %w", err)
 	}
 	b.poll = func(fd uintptr) bool {
-		n, err := unix.Read(int(fd), b.buf)
+		n, err := hear(int(fd), b.buf, b.guarded)
 		// Any other error, and the end of all ringers, end the sleep: Go's netpoller is told of each change once.
 		b.rang = n > 0
 		return b.rang || err != unix.EAGAIN && err != unix.EINTR
@@ -68,4 +70,4 @@ func (b *bedside) sleep() (ok bool) {
 // kick ends a sleep, this one or the next.
 func (b *bedside) kick() { _ = b.file.SetReadDeadline(time.Unix(1, 0)) } // it fails once closed: then nobody sleeps
 
-func (b *bedside) close() { _ = b.file.Close() } // it ends a sleep; a pipe's end has nothing to lose
+func (b *bedside) close() { _ = b.file.Close() } // it ends a sleep; a bell has nothing to lose

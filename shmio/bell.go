@@ -5,32 +5,45 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// bellPipeSize is as small as pipes get; the kernel rounds it up to a page.
-const bellPipeSize = 4096
+const (
+	// bellRoom is how many bytes a bell has room for at least: who hears that many takes it that more didn't fit.
+	bellRoom = 64
+	// bellBuffer is for that: the kernel counts up to 1 KiB for each ring, and doubles it.
+	bellBuffer = 16 << 10
+	// bellChunk is how many bytes are taken out of a bell at once: all, unless the ringer has enlarged it.
+	bellChunk = 512
+	// soPassRights is SO_PASSRIGHTS of Linux 6.16, asm-generic/socket.h.
+	soPassRights = 83
+)
 
-// ErrNotBell refuses a descriptor that isn't the writing end of a pipe.
-var ErrNotBell = errors.New("not a bell")
+var (
+	// ErrNotBell refuses a descriptor that isn't the ringer's end of a bell.
+	ErrNotBell = errors.New("not a bell")
+	// errBellSpoiled says that something besides rings came through a bell.
+	errBellSpoiled = errors.New("descriptors came through the bell")
+)
 
-// NewBell makes a bell that this process sleeps on: a pipe. read is for Reactor.WatchBell; write goes to the one who
-// rings. Any uid that has the descriptor can reopen it for writing, and none but ours for reading.
+// NewBell makes a bell that this process sleeps on: a pair of connected sockets. read is for Reactor.WatchBell; write goes
+// to the one who rings, and serves nobody else.
 func NewBell() (read, write *FD, err error) {
-	var p [2]int
-	if err := unix.Pipe2(p[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+	p, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
 		return nil, nil, fmt.Errorf("make a bell: %w", err)
 	}
 	read, write = NewFD(p[0]), NewFD(p[1])
-	// A smaller pipe only saves memory; a kernel that refuses (the uid's pipe limit) has made it small already.
-	_, _ = unix.FcntlInt(uintptr(p[1]), unix.F_SETPIPE_SZ, bellPipeSize)
-	if err := unix.Fchmod(p[1], 0o622); err != nil {
+	// Whoever rings could send descriptors as well, and closing those can take long.
+	read.late = unix.SetsockoptInt(p[0], unix.SOL_SOCKET, soPassRights, 0) != nil
+	// Smaller than usual, to save memory of the kernel's.
+	if err := unix.SetsockoptInt(p[1], unix.SOL_SOCKET, unix.SO_SNDBUF, bellBuffer); err != nil {
 		closeAll([]*FD{read, write})
-		return nil, nil, fmt.Errorf("make a bell: let others ring it: %w", err)
+		return nil, nil, fmt.Errorf("make a bell: %w", err)
 	}
 	return read, write, nil
 }
@@ -43,40 +56,57 @@ type Bell struct {
 	rung atomic.Uint64
 }
 
-// OpenBell takes over write and reopens it: O_NONBLOCK belongs to the open file description, so on a shared one the
-// sleeper could make the ringer block. Errors: ErrNotBell.
+// OpenBell takes over write. Errors: ErrNotBell.
 func OpenBell(write *FD) (*Bell, error) {
 	defer write.Close()
-	var n int
-	err := write.with(func(fd int) (err error) {
-		if err := checkBell(fd); err != nil {
-			return err
-		}
-		n, err = unix.Open(procPath(fd), unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-		return err
-	})
+	err := CheckBell(write)
 	if err != nil {
 		return nil, fmt.Errorf("open a bell: %w", err)
 	}
-	return &Bell{fd: NewFD(n), n: n}, nil
+	own, err := write.Dup()
+	if err != nil {
+		return nil, fmt.Errorf("open a bell: %w", err)
+	}
+	return &Bell{fd: own, n: own.Int()}, nil
 }
 
-// CheckBell says what is wrong with a descriptor as a bell; it neither opens nor closes it. Errors: ErrNotBell.
+// CheckBell says what is wrong with a descriptor as a bell, and closes the way back to us, for good. Errors: ErrNotBell.
 func CheckBell(write *FD) error { return write.with(checkBell) }
 
+// checkBell lets pass what can be rung without ever waiting: sending on a local socket takes no lock that the other end
+// can hold, and MSG_DONTWAIT is ours where O_NONBLOCK would be everybody's who has the descriptor.
 func checkBell(fd int) error {
-	// By the name, since opening anything else, and even asking its file system, could block.
-	if !strings.HasPrefix(fdTarget(fd), "pipe:") {
-		return fmt.Errorf("%w: it is %s, or /proc isn't mounted", ErrNotBell, describe(fd))
+	domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	if err != nil {
+		return fmt.Errorf("%w: it is %s", ErrNotBell, describe(fd))
 	}
-	// Nor may a reading end make us write to what its owner can't write to.
-	if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0); err != nil || flags&unix.O_ACCMODE == unix.O_RDONLY {
-		return fmt.Errorf("%w: it is the reading end of a pipe", ErrNotBell)
+	kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
+	if err != nil || domain != unix.AF_UNIX || kind != unix.SOCK_STREAM {
+		return fmt.Errorf("%w: it is a socket of domain %d and type %d, not of AF_UNIX and SOCK_STREAM", ErrNotBell, domain, kind)
+	}
+	// What has a name is some service, which we mustn't be made to speak to.
+	named, err := hasPeerName(fd)
+	if err != nil {
+		return fmt.Errorf("%w: it is a socket that is not connected: %w", ErrNotBell, err)
+	}
+	if named {
+		return fmt.Errorf("%w: it is a socket whose other end has a name", ErrNotBell)
+	}
+	// Nothing may wait in it for us: descriptors there are closed with it, and that can take long.
+	if err := unix.Shutdown(fd, unix.SHUT_RD); err != nil {
+		return fmt.Errorf("%w: the way back can't be closed: %w", ErrNotBell, err)
+	}
+	var b [1]byte
+	switch n, _, err := quickPeek(fd, b[:]); {
+	case n > 0:
+		return fmt.Errorf("%w: something waits in it for the ringer", ErrNotBell)
+	case err != nil && err != unix.ECONNRESET:
+		return fmt.Errorf("%w: whether something waits in it can't be told: %w", ErrNotBell, err)
 	}
 	return nil
 }
 
-// Ring wakes the sleeper, who takes hint as a hint. It never blocks and allocates nothing: a full pipe is a bell that
+// Ring wakes the sleeper, who takes hint as a hint. It never blocks and allocates nothing: a full bell is one that
 // rings already, and one whose sleeper is gone wakes nobody. After Close it does nothing.
 func (b *Bell) Ring(hint uint32) {
 	b.mu.RLock()
@@ -88,7 +118,7 @@ func (b *Bell) Ring(hint uint32) {
 	binary.NativeEndian.PutUint32(buf[:], hint)
 	for {
 		// EAGAIN: it rings already. EPIPE: the sleeper is gone; its pidfd tells.
-		if _, err := unix.Write(b.n, buf[:]); err != unix.EINTR {
+		if _, err := quickSend(b.n, buf[:]); err != unix.EINTR {
 			break
 		}
 	}
@@ -109,4 +139,22 @@ func (b *Bell) Close() error {
 	fd := b.fd
 	b.fd = nil
 	return fd.Close()
+}
+
+// hear takes up to len(buf) bytes of rings out of a bell; guarded: the kernel keeps descriptors out of it. 0 and nil:
+// nobody can ring any more. Errors: unix.EAGAIN, unix.EINTR; errBellSpoiled, for good: taking those descriptors in would
+// mean to close them.
+func hear(fd int, buf []byte, guarded bool) (n int, err error) {
+	theCrowd.is(time.Now())
+	if !guarded {
+		n, besides, err := quickPeek(fd, buf)
+		if besides {
+			return 0, errBellSpoiled
+		}
+		if n == 0 || err != nil {
+			return 0, err
+		}
+		buf = buf[:n]
+	}
+	return quickReceive(fd, buf)
 }

@@ -3,7 +3,8 @@ package shmio
 import (
 	"bytes"
 	"strconv"
-	"syscall"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -13,22 +14,36 @@ const (
 	crowdSure  = 3                      // looks until it has: a kernel thread that runs for a moment is no crowd
 )
 
+// theCrowd is this machine's, and so the process's: whoever waits looks at it, and whoever rings believes it.
+var theCrowd crowd
+
 // crowd tells whether more threads of this machine want to run than it has cores: who spins then keeps those from running
-// that could send. It belongs to one receiver at a time. The zero crowd is ready for use.
+// that could send, and who wakes more threads than it must takes longer than they do. Safe for concurrent use; the zero
+// crowd is ready for it.
 type crowd struct {
+	here atomic.Bool // pairs with itself: a moment late is soon enough
+
+	mu    sync.Mutex
 	count func() (running, cpus int) // tests'; nil: the kernel's
 	cpus  int
 	next  time.Time // when to look again
 	score int
-	here  bool
 	buf   [64]byte
 }
 
-// is looks now and then; now is the time.
+// is looks now and then, while nobody else does; now is the time.
 func (c *crowd) is(now time.Time) bool {
-	if now.Before(c.next) {
-		return c.here
+	if c.mu.TryLock() {
+		if !now.Before(c.next) {
+			c.judge(now)
+		}
+		c.mu.Unlock()
 	}
+	return c.here.Load()
+}
+
+// judge looks; mu is held.
+func (c *crowd) judge(now time.Time) {
 	running, cpus := c.look()
 	if running > cpus {
 		c.score = min(c.score+1, crowdSure)
@@ -37,10 +52,9 @@ func (c *crowd) is(now time.Time) bool {
 	}
 	c.next = now.Add(crowdAgain)
 	if c.score == 0 || c.score == crowdSure {
-		c.here = c.score > 0
+		c.here.Store(c.score > 0)
 		c.next = now.Add(crowdLasts)
 	}
-	return c.here
 }
 
 // look counts the threads that run or wait for a core, and the cores: zero and zero if the kernel doesn't say. They are the
@@ -50,11 +64,11 @@ func (c *crowd) look() (running, cpus int) {
 		return c.count()
 	}
 	if c.cpus == 0 {
-		if c.cpus = countCPUs(readSmall("/sys/devices/system/cpu/online", c.buf[:])); c.cpus == 0 {
+		if c.cpus = countCPUs(readSmall("/sys/devices/system/cpu/online\x00", c.buf[:])); c.cpus == 0 {
 			return 0, 0
 		}
 	}
-	return parseRunning(readSmall("/proc/loadavg", c.buf[:])), c.cpus
+	return parseRunning(readSmall("/proc/loadavg\x00", c.buf[:])), c.cpus
 }
 
 // parseRunning takes the threads that are running or ready from "0.20 0.18 0.12 1/80 11206"; 0 if they aren't there.
@@ -84,14 +98,9 @@ func countCPUs(list []byte) (n int) {
 	return n
 }
 
-// readSmall reads a file of /proc or /sys into buf; nothing if it can't. It allocates nothing but the name.
+// readSmall reads a file of /proc or /sys, whose name ends in a zero, into buf; nothing if it can't. It allocates nothing.
 func readSmall(name string, buf []byte) []byte {
-	fd, err := syscall.Open(name, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
-	if err != nil {
-		return nil
-	}
-	defer syscall.Close(fd)
-	n, err := syscall.Read(fd, buf)
+	n, err := quickFile(name, buf)
 	if err != nil {
 		return nil
 	}

@@ -66,7 +66,7 @@ func TestCrowdIsSure(t *testing.T) {
 func TestSpinnerInACrowd(t *testing.T) {
 	for _, running := range []int{1, 2, 3} {
 		sp := spinner{strategy: Adaptive, budget: time.Hour}
-		sp.crowd = crowd{count: func() (int, int) { return running, 2 }, score: crowdSure - 1}
+		sp.crowd = &crowd{count: func() (int, int) { return running, 2 }, score: crowdSure - 1}
 		sp.begin()
 		more, check := sp.again()
 		if !check || more != (running <= 2) {

@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,6 +18,7 @@ type FD struct {
 	mu      sync.RWMutex // held for reading while the descriptor is in use, so that its number can't be reused
 	n       int          // -1 once closed
 	shared  *shared      // set by Share: the descriptor is closed with the last of its handles
+	late    bool         // whoever closes it last may have to wait; fixed once others know f
 	cleanup runtime.Cleanup
 }
 
@@ -108,12 +110,25 @@ func (f *FD) Close() error {
 	closeIt := func() error { return unix.Close(n) }
 	if shared != nil {
 		closeIt = shared.release
+	} else if f.late {
+		closeIt = func() error { return closeLate(n) }
 	}
 	if err := closeIt(); err != nil {
 		return fmt.Errorf("close descriptor %d: %w", n, err)
 	}
 	return nil
 }
+
+// closeLate closes n, and leaves it to a goroutine of its own to be the last who has that description open.
+func closeLate(n int) error {
+	if dup, err := unix.FcntlInt(uintptr(n), unix.F_DUPFD_CLOEXEC, 0); err == nil {
+		time.AfterFunc(lateBy, func() { _ = unix.Close(dup) }) // nothing depends on how it ends
+	}
+	return unix.Close(n)
+}
+
+// lateBy is more than it takes those who sleep at a bell that is closed to leave it.
+const lateBy = time.Second
 
 func closeAll(fds []*FD) {
 	for _, f := range fds {

@@ -40,7 +40,7 @@ func (f *FD) Inode() (id Inode, err error) {
 	return id, nil
 }
 
-// Inode says what the bell's pipe is. Error: os.ErrClosed.
+// Inode says what the bell's socket is. Error: os.ErrClosed.
 func (b *Bell) Inode() (Inode, error) {
 	b.mu.RLock()
 	defer b.mu.RUnlock()

@@ -436,7 +436,7 @@ func (in *Inbox) remove(r *Reader) {
 			in.bed.close()
 			in.favourite, in.bed = nil, nil
 		}
-		_ = w.Close() // a pipe's end: there is nothing to lose
+		_ = w.Close() // there is nothing to lose
 	}
 	if in.rung == r {
 		in.rung = nil

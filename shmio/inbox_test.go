@@ -298,7 +298,7 @@ func TestReturnWakesAReceiverThatHeldTooMuch(t *testing.T) {
 }
 
 func TestSpinnerLearns(t *testing.T) {
-	sp := spinner{strategy: Adaptive, budget: startSpin}
+	sp := spinner{strategy: Adaptive, budget: startSpin, crowd: &crowd{}}
 	for range 20 {
 		sp.parked(time.Millisecond) // 1,000 messages/s
 	}

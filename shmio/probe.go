@@ -41,17 +41,16 @@ func (e *UnsupportedError) Unwrap() error { return e.Cause }
 type kernel struct {
 	memfd   func() error // create, map and seal one
 	pidfd   func() error
-	procfd  func() error
 	release func() string
 	bits    int
 }
 
-// Probe tries what bhome needs of the kernel: sealed memfds (5.1), pidfds (5.3), /proc. It costs some 20 µs; a program
+// Probe tries what bhome needs of the kernel: sealed memfds (5.1) and pidfds (5.3). It costs some 20 µs; a program
 // calls it once, at its start. Errors: ErrUnsupported, or what keeps it from trying (no descriptors, no memory).
 func Probe() error { return realKernel().probe() }
 
 func realKernel() kernel {
-	return kernel{memfd: probeMemfd, pidfd: probePidfd, procfd: probeProcfd, release: release, bits: bits.UintSize}
+	return kernel{memfd: probeMemfd, pidfd: probePidfd, release: release, bits: bits.UintSize}
 }
 
 func (k kernel) probe() error {
@@ -64,7 +63,6 @@ func (k kernel) probe() error {
 	}{
 		{"a sealed memfd (memfd_create, F_SEAL_FUTURE_WRITE)", "5.1", k.memfd},
 		{"a process descriptor (pidfd_open)", "5.3", k.pidfd},
-		{"reopening a descriptor through /proc/self/fd (a mounted /proc)", "", k.procfd},
 	} {
 		err := f.try()
 		switch {
@@ -97,19 +95,6 @@ func probePidfd() error {
 		return err
 	}
 	return fd.Close()
-}
-
-func probeProcfd() error {
-	read, write, err := NewBell()
-	if err != nil {
-		return err
-	}
-	defer read.Close()
-	b, err := OpenBell(write)
-	if err != nil {
-		return err
-	}
-	return b.Close()
 }
 
 func release() string {

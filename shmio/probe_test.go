@@ -16,8 +16,7 @@ func TestProbeHere(t *testing.T) {
 }
 
 func TestProbeNamesWhatIsMissing(t *testing.T) {
-	good := kernel{memfd: func() error { return nil }, pidfd: func() error { return nil }, procfd: func() error { return nil },
-		release: func() string { return "Linux 4.19.0" }, bits: 64}
+	good := kernel{memfd: func() error { return nil }, pidfd: func() error { return nil }, release: func() string { return "Linux 4.19.0" }, bits: 64}
 	noErr(t, good.probe())
 	fails := func(err error) func() error { return func() error { return err } }
 	for name, c := range map[string]struct {
@@ -28,7 +27,6 @@ func TestProbeNamesWhatIsMissing(t *testing.T) {
 		"seal":    {func(k *kernel) { k.memfd = fails(unix.EINVAL) }, ErrUnsupported, []string{"sealed memfd", "needs Linux 5.1 or later; this is Linux 4.19.0"}},
 		"pidfd":   {func(k *kernel) { k.pidfd = fails(unix.ENOSYS) }, unix.ENOSYS, []string{"pidfd_open", "needs Linux 5.3 or later; this is Linux 4.19.0"}},
 		"seccomp": {func(k *kernel) { k.pidfd = fails(unix.EPERM) }, ErrUnsupported, []string{"pidfd_open", "seccomp"}},
-		"proc":    {func(k *kernel) { k.procfd = fails(unix.ENOENT) }, ErrUnsupported, []string{"/proc/self/fd", "is missing"}},
 		"32 bits": {func(k *kernel) { k.bits = 32 }, ErrUnsupported, []string{"a 64-bit program is missing; this is a 32-bit one"}},
 	} {
 		k := good

@@ -85,7 +85,7 @@ func (r *Reactor) run() {
 	poll := func(fd uintptr) bool { // false: park until the netpoller says that there is something
 		var err error
 		for err = unix.EINTR; err == unix.EINTR; {
-			n, err = unix.EpollWait(int(fd), events[:], 0)
+			n, err = quickEvents(int(fd), events[:])
 		}
 		n = max(n, 0) // it can't fail otherwise: the descriptor is an epoll one, and open
 		return n > 0

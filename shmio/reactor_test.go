@@ -77,7 +77,7 @@ func TestReactorHints(t *testing.T) {
 	}
 }
 
-// A ringer enlarges the pipe and fills it: all is read, a page at a time, with others in between.
+// A ringer enlarges the bell and fills it: all is heard, a little at a time, with others in between.
 func TestReactorEnlargedBell(t *testing.T) {
 	checkLeaks(t)
 	r := mustReactor(t)
@@ -91,15 +91,13 @@ func TestReactorEnlargedBell(t *testing.T) {
 	_, honest := bellTo(t, r, func(uint32) { note("honest"); other <- struct{}{} })
 	gate.Ring(1)
 	await(t, ready, "the gate") // the reactor is busy: what follows is there at once
-	size, err := unix.FcntlInt(uintptr(flood.n), unix.F_SETPIPE_SZ, 1<<20)
-	noErr(t, err)
-	n, err := unix.Write(flood.n, make([]byte, size))
+	noErr(t, unix.SetsockoptInt(flood.n, unix.SOL_SOCKET, unix.SO_SNDBUF, 1<<20))
+	n, err := unix.Write(flood.n, make([]byte, 64*bellChunk))
 	noErr(t, err)
 	honest.Ring(1)
 	close(block)
 	await(t, other, "the honest bell")
-	rounds := n / max(bellPipeSize, os.Getpagesize())
-	for range rounds {
+	for range n / bellChunk {
 		await(t, big, "the flood")
 	}
 	mu.Lock()
@@ -181,17 +179,17 @@ func TestReactorPID(t *testing.T) {
 func TestReactorCallbacksMayWatchAndClose(t *testing.T) {
 	checkLeaks(t)
 	r := mustReactor(t)
-	done := make(chan struct{})
-	var w *Watch
+	done, first := make(chan struct{}), make(chan *Watch, 1)
 	var b2 *Bell
 	var once sync.Once
 	w, b := bellTo(t, r, func(uint32) {
 		once.Do(func() {
-			_ = w.Close()
+			_ = (<-first).Close()
 			_, b2 = bellTo(t, r, func(uint32) { close(done) })
 			b2.Ring(1)
 		})
 	})
+	first <- w
 	b.Ring(1)
 	await(t, done, "the second bell")
 }

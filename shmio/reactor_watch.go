@@ -21,18 +21,14 @@ type Watch struct {
 
 // hints is what the reactor's goroutine reads bells into.
 type hints struct {
-	buf  []byte // a pipe of NewBell's, no more
+	buf  [bellChunk]byte
 	seen [8]uint32
 }
 
-// WatchBell calls on with what the bell says, each time it rings: each distinct hint once, or AllRoutes when the pipe was
-// full, or there were many hints, or they were none. When nobody can ring any more it goes quiet. It takes over read.
+// WatchBell calls on with what the bell says, each time it rings: each distinct hint once, or AllRoutes when the bell may
+// have been full, or there were many hints, or they were none. When nobody can ring any more, or the ringer sends something
+// besides, it goes quiet. It takes over read.
 func (r *Reactor) WatchBell(read *FD, on func(hint uint32)) (*Watch, error) {
-	err := read.with(func(n int) error { return unix.SetNonblock(n, true) }) // whoever stole a ring mustn't make us wait
-	if err != nil {
-		_ = read.Close() // the error that matters is err
-		return nil, fmt.Errorf("watch a bell: %w", err)
-	}
 	return r.watch(&Watch{r: r, fd: read, onBell: on}, unix.EPOLLIN)
 }
 
@@ -97,24 +93,21 @@ func (w *Watch) register() {
 	})
 }
 
-// rung empties a bell's pipe and says what was in it. One read, no more: a pipe that a hostile ringer enlarged and keeps
-// full mustn't keep the others waiting; what is left is the next event.
+// rung says what a bell rang. It takes so much of it, no more: one that a hostile ringer keeps full mustn't keep the others
+// waiting; what is left is the next event.
 func (w *Watch) rung(h *hints) {
-	if h.buf == nil {
-		h.buf = make([]byte, max(bellPipeSize, int(pageSize())))
-	}
 	n := 0
 	err := w.fd.with(func(fd int) (err error) {
-		n, err = unix.Read(fd, h.buf)
+		n, err = hear(fd, h.buf[:], !w.fd.late)
 		return err
 	})
 	switch {
 	case errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR):
-		return // somebody else of our uid read it, or there is another event to come
+		return // there is another event to come
 	case err != nil || n <= 0:
-		w.unregister() // nobody can ring it any more: EPOLLHUP would be reported for ever
+		w.unregister() // nobody can ring it any more, or nobody should: it would be reported for ever
 		return
-	case n == len(h.buf) || n%4 != 0:
+	case n >= bellRoom || n%4 != 0:
 		w.onBell(AllRoutes)
 		return
 	}

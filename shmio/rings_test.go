@@ -76,8 +76,8 @@ func TestOneWhoRingsForNothingLosesItsRoute(t *testing.T) {
 					ring()
 				}
 			}
-			for range 3 * bellPipeSize / 4 {
-				ring() // nobody hears it any more: the pipe fills
+			for range 2 * bellBuffer / 4 {
+				ring() // nobody hears it any more: the bell fills
 			}
 			in.untilParked(1)
 			honest.send(1)

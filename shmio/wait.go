@@ -62,14 +62,14 @@ type spinner struct {
 	turns    int
 	start    time.Time
 	last     time.Duration // from start to the last look at the clock
-	crowd    crowd
+	crowd    *crowd
 }
 
 func newSpinner(s WaitStrategy) spinner {
 	if s == Adaptive && (runtime.NumCPU() == 1 || runtime.GOMAXPROCS(0) == 1) {
 		s = Park // on one core spinning keeps the sender from sending
 	}
-	return spinner{strategy: s, budget: startSpin}
+	return spinner{strategy: s, budget: startSpin, crowd: &theCrowd}
 }
 
 // begin starts a wait.
