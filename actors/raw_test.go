@@ -28,6 +28,9 @@ type rawNode struct {
 	session uint64
 	index   uint16
 	ringer  shmio.Ringer
+	center  *shmio.FD // the center's bell, as it was passed
+	hears   *shmio.FD // at which nobody sleeps, and
+	rings   *shmio.FD // what rings it
 	welcome *bhomev1.Welcome
 	toClose []func()
 	sent    uint64 // frames in blocks
@@ -164,6 +167,7 @@ func (r *rawNode) bell() *shmio.FD {
 		r.t.Fatal(err)
 	}
 	r.toClose = append(r.toClose, func() { closeFDs([]*shmio.FD{rd, wr}) })
+	r.hears, r.rings = rd, wr
 	return wr
 }
 
@@ -201,7 +205,8 @@ func (b *testBus) attachRaw(name string, change ...func(*bhomev1.Hello)) *rawNod
 	if err := r.space.Add(r.link); err != nil {
 		b.t.Fatal(err)
 	}
-	dup, err := fds[2].Dup()
+	r.center = fds[2]
+	dup, err := r.center.Dup()
 	if err != nil {
 		b.t.Fatal(err)
 	}

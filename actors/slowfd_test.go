@@ -51,9 +51,10 @@ func fuseMain() bool {
 	return true
 }
 
-// silentFile is a file on a FUSE file system whose server has stopped to answer: whoever asks anything of it, and closing it
-// asks, waits for ever. release ends the server, and with it all waiting. false: this user may mount none.
-func silentFile(t *testing.T) (file *shmio.FD, release func(), ok bool) {
+// silentFile is a file of two pages on a FUSE file system whose server has stopped to answer: whoever asks anything of it, and
+// closing it asks, waits for ever. release ends the server, and with it all waiting; says has a line for each who reads it.
+// false: this user may mount none.
+func silentFile(t *testing.T) (file *shmio.FD, says *bufio.Reader, release func(), ok bool) {
 	t.Helper()
 	dir := t.TempDir()
 	cmd := exec.Command(os.Args[0])
@@ -70,7 +71,7 @@ func silentFile(t *testing.T) (file *shmio.FD, release func(), ok bool) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	says := bufio.NewReader(out)
+	says = bufio.NewReader(out)
 	line, _ := says.ReadString('\n') // its end says nothing
 	mounted := line == "mounted\n"
 	release = sync.OnceFunc(func() {
@@ -83,7 +84,7 @@ func silentFile(t *testing.T) (file *shmio.FD, release func(), ok bool) {
 	t.Cleanup(release) // before the center ends, which waits for what it is closing
 	if !mounted {
 		t.Log(line)
-		return nil, release, false
+		return nil, nil, release, false
 	}
 	n, err := unix.Open(filepath.Join(dir, "file"), unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -95,12 +96,12 @@ func silentFile(t *testing.T) (file *shmio.FD, release func(), ok bool) {
 	if line, err := says.ReadString('\n'); line != "silent\n" {
 		t.Fatal(line, err)
 	}
-	return shmio.NewFD(n), release, true
+	return shmio.NewFD(n), says, release, true
 }
 
 // serveFUSE answers what opening one file takes (linux/fuse.h), and nothing once it is silent.
 func serveFUSE(dev int, silent *atomic.Bool) {
-	const lookup, getattr, open, initialize = 1, 3, 14, 26
+	const lookup, getattr, open, read, initialize = 1, 3, 14, 15, 26
 	buf := make([]byte, 256<<10)
 	le := binary.NativeEndian
 	for {
@@ -112,10 +113,14 @@ func serveFUSE(dev int, silent *atomic.Bool) {
 			return
 		}
 		if silent.Load() {
+			if le.Uint32(buf[4:]) == read {
+				fmt.Println("read")
+			}
 			continue
 		}
 		attr := func(b []byte, node, mode uint64) {
 			le.PutUint64(b, node)
+			le.PutUint64(b[8:], uint64(2*os.Getpagesize()))
 			le.PutUint32(b[60:], uint32(mode))
 			le.PutUint32(b[64:], 1) // links
 		}
@@ -151,7 +156,7 @@ func serveFUSE(dev int, silent *atomic.Bool) {
 // at once, and nobody else waits.
 func TestDescriptorsThatNeverAnswer(t *testing.T) {
 	b := newTestBus(t)
-	slow, release, ok := silentFile(t)
+	slow, _, release, ok := silentFile(t)
 	if !ok {
 		t.Log("no FUSE file system can be mounted here: lingering sockets (bhctl bench hostile) have to do")
 		return
@@ -182,4 +187,60 @@ func TestDescriptorsThatNeverAnswer(t *testing.T) {
 	b.onlineRaw("late").alive()
 	release()
 	_ = slow.Close() // its server is gone
+}
+
+// A node rings the center's bell from memory whose pages never come, and reads its own into such memory: it waits, in the
+// kernel, and nobody with it.
+func TestMemoryThatNeverComes(t *testing.T) {
+	b := newTestBus(t)
+	slow, says, release, ok := silentFile(t)
+	if !ok {
+		t.Log("no FUSE file system can be mounted here: memory that never comes can't be had")
+		return
+	}
+	page := os.Getpagesize()
+	mem, err := unix.Mmap(slow.Int(), 0, 2*page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, r := b.onlineRaw("other"), b.onlineRaw("slow")
+	ended := make(chan error, 2)
+	begin := func(f func(fd int, p []byte) (int, error), bell *shmio.FD, p []byte) {
+		t.Helper()
+		fd := bell.Int()
+		go func() {
+			_, err := f(fd, p)
+			ended <- err
+		}()
+		if line, err := says.ReadString('\n'); line != "read\n" {
+			t.Fatal(line, err)
+		}
+	}
+	begin(unix.Write, r.center, mem[:4])
+	r.alive() // rings that bell
+	other.alive()
+	if _, err := unix.Write(r.rings.Int(), make([]byte, 4)); err != nil {
+		t.Fatal(err)
+	}
+	begin(unix.Read, r.hears, mem[page:])
+	r.down[0].Arm()
+	r.alive() // makes the center ring
+	eventually(t, func() string {
+		if n, err := unix.IoctlGetInt(r.hears.Int(), unix.SIOCINQ); n <= 4 {
+			return fmt.Sprintf("the center hasn't rung: %d, %v", n, err)
+		}
+		return ""
+	})
+	other.alive()
+	b.onlineRaw("late").alive()
+	release()
+	for range 2 {
+		if err := <-ended; err != unix.EFAULT {
+			t.Error(err)
+		}
+	}
+	_ = slow.Close() // its server is gone
+	if err := unix.Munmap(mem); err != nil {
+		t.Error(err)
+	}
 }

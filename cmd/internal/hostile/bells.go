@@ -2,6 +2,7 @@ package hostile
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"time"
@@ -17,7 +18,7 @@ func bellAttacks() []Attack {
 		{"bell-reader", "rings a subscriber's bell without end, and comes again when cut off", true, ringReader},
 		{"bell-writer", "subscribes, and rings the publisher's bell for room without end", true, ringWriter},
 		{"bell-center", "rings the center's bell without end", true, ringCenter},
-		{"bell-spoiled", "gives bells that are full, closed, read by itself, blocking, or no pipes", true, spoilBells},
+		{"bell-spoiled", "gives bells that are full, closed, read by itself, blocking, or no bells", true, spoilBells},
 	}
 }
 
@@ -83,10 +84,19 @@ func spoilBells(ctx context.Context, a *attacker) error {
 	if err := unix.Mkfifo(fifo, 0o666); err != nil {
 		return err
 	}
-	pipe := func(f func(r, w int)) func() ([]int, error) {
+	service := filepath.Join(dir, "service")
+	listening, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(listening)
+	if err := errors.Join(unix.Bind(listening, &unix.SockaddrUnix{Name: service}), unix.Listen(listening, 8)); err != nil {
+		return err
+	}
+	pair := func(kind int, f func(mine, theirs int)) func() ([]int, error) {
 		return func() ([]int, error) {
-			var p [2]int
-			if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil { // blocking
+			p, err := unix.Socketpair(unix.AF_UNIX, kind|unix.SOCK_CLOEXEC, 0) // blocking
+			if err != nil {
 				return nil, err
 			}
 			f(p[0], p[1])
@@ -95,38 +105,44 @@ func spoilBells(ctx context.Context, a *attacker) error {
 	}
 	one := func(n int, err error) ([]int, error) { return []int{n}, err }
 	bells := []func() ([]int, error){
-		pipe(func(_, _ int) {}),
-		pipe(func(_, w int) { // full, and blocking
-			_ = unix.SetNonblock(w, true)
-			for b := make([]byte, 4096); ; {
-				if _, err := unix.Write(w, b); err != nil {
-					break
-				}
+		pair(unix.SOCK_STREAM, func(_, _ int) {}),
+		pair(unix.SOCK_STREAM, func(_, theirs int) { // full
+			for b := make([]byte, 4096); unix.Sendto(theirs, b, unix.MSG_DONTWAIT, nil) == nil; {
 			}
-			_ = unix.SetNonblock(w, false)
 		}),
-		pipe(func(r, _ int) { // drained by us all the time
+		pair(unix.SOCK_STREAM, func(mine, _ int) { // drained by us all the time
 			go func() {
 				b := make([]byte, 4096)
 				for {
-					if n, err := unix.Read(r, b); n <= 0 || err != nil {
+					if n, err := unix.Read(mine, b); n <= 0 || err != nil {
 						return
 					}
 				}
 			}()
 		}),
-		func() ([]int, error) { // nobody will ever read it
-			var p [2]int
-			err := unix.Pipe2(p[:], unix.O_CLOEXEC)
-			if err == nil {
-				_ = unix.Close(p[0])
+		pair(unix.SOCK_STREAM, func(mine, _ int) { // full of descriptors for the ringer
+			for unix.Sendmsg(mine, []byte("x"), unix.UnixRights(mine), nil, unix.MSG_DONTWAIT) == nil {
 			}
-			return []int{p[1]}, err
+		}),
+		pair(unix.SOCK_STREAM, func(mine, _ int) { _ = unix.Shutdown(mine, unix.SHUT_RDWR) }), // nobody will ever read it
+		pair(unix.SOCK_DGRAM, func(_, _ int) {}),
+		pair(unix.SOCK_SEQPACKET, func(_, _ int) {}),
+		func() ([]int, error) { return one(unix.Dup(listening)) },
+		func() ([]int, error) { // somebody's service
+			n, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+			if err != nil {
+				return nil, err
+			}
+			err = unix.Connect(n, &unix.SockaddrUnix{Name: service})
+			if err == unix.EAGAIN { // its queue is full: then one that isn't connected
+				err = nil
+			}
+			return []int{n}, err
 		},
-		func() ([]int, error) { // the reading end
+		func() ([]int, error) {
 			var p [2]int
 			err := unix.Pipe2(p[:], unix.O_CLOEXEC)
-			return []int{p[0], p[1]}, err
+			return []int{p[1], p[0]}, err
 		},
 		func() ([]int, error) { return one(unix.Open(fifo, unix.O_RDWR|unix.O_CLOEXEC, 0)) }, // one with a name
 		func() ([]int, error) { return one(unix.Eventfd(0, unix.EFD_CLOEXEC)) },
