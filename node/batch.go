@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/bhome-bus/bhome/wire"
@@ -127,50 +126,4 @@ func (p *Publisher) appendMessages(ctx context.Context, ms []message, payloads [
 		tp.fill(b, payloads[i], &ms[len(ms)-1])
 	}
 	return ms, nil
-}
-
-// pushToAll pushes a batch to all routes, and returns how many messages of it all of them have had when there is an error.
-func (tp *topicPub) pushToAll(ctx context.Context, routes []*outRoute, b *batch) (int, error) {
-	done := b.len()
-	var full error
-	for _, o := range routes {
-		n, err := tp.pushAll(ctx, o, b)
-		if err != nil {
-			done = min(done, n)
-			full = errors.Join(full, err)
-		}
-	}
-	if full != nil {
-		return done, fmt.Errorf("send on %q: %w", tp.topic, full)
-	}
-	return done, nil
-}
-
-// pushAll pushes a batch to one route, waiting for room as the publisher consents to. Once that is used up the rest gets
-// what room there is. An error comes with how many went before it.
-func (tp *topicPub) pushAll(ctx context.Context, o *outRoute, b *batch) (before int, full error) {
-	for at := 0; at < b.len(); at++ {
-		n, err := o.pushBatch(b, at)
-		at += n
-		switch {
-		case errors.Is(err, errRouteOver):
-			return b.len(), full
-		case errors.Is(err, errOtherGroup):
-			if err := tp.pushCopy(ctx, o, b.message(at)); errors.Is(err, errRouteOver) {
-				return b.len(), full
-			} else if err != nil {
-				return at, err
-			}
-		case err != nil:
-			return at, err
-		case at == b.len():
-		case full != nil:
-			o.countDrop()
-		default:
-			if full = tp.block(ctx, o, b.message(at)); full != nil {
-				before = at
-			}
-		}
-	}
-	return before, full
 }

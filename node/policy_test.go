@@ -143,6 +143,67 @@ func TestBlockWaitsAsLongAsThePublisherConsents(t *testing.T) {
 	}
 }
 
+// Whoever has room gets a message while the publisher waits for another that has none, singly and in batches.
+func TestOneWithoutRoomKeepsNobodyWaiting(t *testing.T) {
+	for _, batch := range []bool{false, true} {
+		for full := range 2 { // the first of the routes, and the second
+			t.Run(fmt.Sprintf("batch %v, %d full", batch, full), func(t *testing.T) {
+				b := newBus(t)
+				pub := b.publisher(b.attach("pub"), "a", node.AllowBlock(time.Hour))
+				depth := []int{64, 64}
+				depth[full] = 2
+				var subs [2]*node.Subscription
+				for i, d := range depth {
+					subs[i] = b.subscribe(b.attach(fmt.Sprint("sub", i)), "a", node.Depth(d), node.OnFull(node.Block))
+				}
+				sent := make(chan error, 1)
+				const count = 6
+				go func() {
+					var payloads [][]byte
+					for i := range count {
+						payloads = append(payloads, numbered(16+i%2*1000, i))
+					}
+					if batch {
+						sent <- pub.PublishBatch(b.ctx, payloads)
+						return
+					}
+					for _, p := range payloads {
+						if err := pub.Publish(b.ctx, p); err != nil {
+							sent <- err
+							return
+						}
+					}
+					sent <- nil
+				}()
+				receive := func(s *node.Subscription, want int) {
+					t.Helper()
+					m := b.receive(s)
+					if number(m) != want {
+						t.Fatalf("got %d, want %d", number(m), want)
+					}
+					m.Release()
+				}
+				ahead := 3 // two have room, the third is waited for
+				if batch {
+					ahead = count
+				}
+				for i := range ahead {
+					receive(subs[1-full], i)
+				}
+				for i := range count {
+					receive(subs[full], i)
+				}
+				for i := ahead; i < count; i++ {
+					receive(subs[1-full], i)
+				}
+				if err := <-sent; err != nil {
+					t.Fatal(err)
+				}
+			})
+		}
+	}
+}
+
 // Two topics share a route to a subscriber that is full: the one that may wait for an hour doesn't have the other wait for
 // longer than it consents to.
 func TestConsentIsEachTopicsOwn(t *testing.T) {

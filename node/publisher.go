@@ -39,6 +39,7 @@ type topicPub struct {
 	seq        uint64
 	history    []*block
 	chunk      *[batchChunk]message // what is being sent of a batch; made at the first
+	behind     []behind             // the routes that had no room for what is being sent; empty in between
 
 	users     int         // Publishers; under n.mu
 	told      told        // under n.mu
@@ -274,22 +275,26 @@ func (p *Publisher) send(ctx context.Context, m *message) error {
 	}
 	tp.number(m, tp.n.clock.stamp(tp.n, tp.seq))
 	var full error
+	rest := tp.behind[:0]
 	for _, o := range routes {
 		out, err := o.push(m, false)
 		switch {
 		case err == nil && out != shmio.Full:
 		case errors.Is(err, errRouteOver):
-		case errors.Is(err, errOtherGroup):
-			if err := tp.pushCopy(ctx, o, m); err != nil && !errors.Is(err, errRouteOver) {
-				full = errors.Join(full, err)
-			}
-		case err != nil:
-			full = errors.Join(full, err)
+		case err == nil, errors.Is(err, errOtherGroup):
+			rest = append(rest, behind{o: o})
 		default:
-			if err := tp.block(ctx, o, m); err != nil {
+			full = errors.Join(full, err)
+		}
+	}
+	if len(rest) > 0 {
+		tp.behind = rest
+		for _, r := range rest {
+			if err := tp.pushWaiting(ctx, r.o, m); err != nil {
 				full = errors.Join(full, err)
 			}
 		}
+		clear(rest)
 	}
 	m.sent(tp)
 	if full != nil {
