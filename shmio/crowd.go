@@ -8,10 +8,15 @@ import (
 	"time"
 )
 
+// A look is of one moment: beside two processes that do nothing but spin the kernel counts a third thread, or a fourth,
+// every other time, as each Go process has a monitor thread that runs for a moment now and then, and waits for a core before
+// that. So what counts is the mean of the last few looks (docs/decisions/0024).
 const (
-	crowdLasts = 10 * time.Millisecond  // between two looks while nothing changes: a look costs 3 µs
-	crowdAgain = 100 * time.Microsecond // between two looks while it may
-	crowdSure  = 3                      // looks until it has: a kernel thread that runs for a moment is no crowd
+	crowdLook   = 2 * time.Millisecond   // between two looks: one costs 3 µs
+	crowdGlance = 10 * time.Millisecond  // between two looks of who doesn't spin anyway
+	crowdForget = 200 * time.Millisecond // after so long without a look nothing is known
+	crowdWeight = 16                     // a look is a 16th of the mean
+	crowdOne    = 256                    // one thread, in the mean
 )
 
 // theCrowd is this machine's, and so the process's: whoever waits looks at it, and whoever rings believes it.
@@ -26,15 +31,15 @@ type crowd struct {
 	mu    sync.Mutex
 	count func() (running, cpus int) // tests'; nil: the kernel's
 	cpus  int
-	next  time.Time // when to look again
-	score int
+	last  time.Time // when it was looked at
+	mean  int       // of the threads, times crowdOne
 	buf   [64]byte
 }
 
-// is looks now and then, while nobody else does; now is the time.
-func (c *crowd) is(now time.Time) bool {
+// is looks if nobody has for so long, or does so now; now is the time.
+func (c *crowd) is(now time.Time, every time.Duration) bool {
 	if c.mu.TryLock() {
-		if !now.Before(c.next) {
+		if now.Sub(c.last) >= every {
 			c.judge(now)
 		}
 		c.mu.Unlock()
@@ -45,15 +50,15 @@ func (c *crowd) is(now time.Time) bool {
 // judge looks; mu is held.
 func (c *crowd) judge(now time.Time) {
 	running, cpus := c.look()
-	if running > cpus {
-		c.score = min(c.score+1, crowdSure)
-	} else {
-		c.score = max(c.score-1, 0)
+	if now.Sub(c.last) > crowdForget {
+		c.mean = cpus * crowdOne
 	}
-	c.next = now.Add(crowdAgain)
-	if c.score == 0 || c.score == crowdSure {
-		c.here.Store(c.score > 0)
-		c.next = now.Add(crowdLasts)
+	c.last = now
+	c.mean += (running*crowdOne - c.mean) / crowdWeight
+	if c.here.Load() {
+		c.here.Store(c.mean > cpus*crowdOne*5/4+crowdOne/2) // who parks isn't counted
+	} else {
+		c.here.Store(c.mean > cpus*crowdOne*3/2+crowdOne)
 	}
 }
 

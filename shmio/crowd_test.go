@@ -31,7 +31,8 @@ func TestCrowdLooks(t *testing.T) {
 	}
 }
 
-// It takes a few looks to believe in a crowd, or in its end; between looks time must pass.
+// What counts is the mean of many looks: threads that run for a moment are no crowd, and who parks in one isn't the end of it.
+// Between looks time must pass, and after a long time nothing is known.
 func TestCrowdIsSure(t *testing.T) {
 	running, looks := 0, 0
 	c := crowd{count: func() (int, int) { looks++; return running, 2 }}
@@ -39,38 +40,55 @@ func TestCrowdIsSure(t *testing.T) {
 	after := func(d time.Duration, want bool, wantLooks int) {
 		t.Helper()
 		now = now.Add(d)
-		if got := c.is(now); got != want || looks != wantLooks {
-			t.Errorf("after %v: %v after %d looks, want %v after %d", d, got, looks, want, wantLooks)
+		if got := c.is(now, crowdLook); got != want || looks != wantLooks {
+			t.Fatalf("after %v: %v after %d looks, want %v after %d", d, got, looks, want, wantLooks)
 		}
 	}
+	until := func(want bool, few int) {
+		t.Helper()
+		for k := 1; c.is(now, crowdLook) != want; k++ {
+			if k > few {
+				t.Fatalf("with %d running %d looks don't make it %v", running, few, want)
+			}
+			now = now.Add(crowdLook)
+		}
+	}
+	never := func(want bool) {
+		t.Helper()
+		for range 100 * crowdWeight {
+			now = now.Add(crowdLook)
+			if c.is(now, crowdLook) == want {
+				t.Fatalf("with %d running it becomes %v", running, want)
+			}
+		}
+	}
+	running = 3
 	after(0, false, 1)
-	running = 3
-	after(crowdLasts-1, false, 1)
+	after(crowdLook-1, false, 1)
 	after(1, false, 2)
-	running = 2 // it was for a moment
-	after(crowdAgain, false, 3)
-	running = 3
-	after(crowdAgain, false, 3)
-	after(crowdLasts, false, 4)
-	after(crowdAgain, false, 5)
-	after(crowdAgain, true, 6)
-	running = 1
-	after(crowdAgain, true, 6)
-	after(crowdLasts, true, 7)
-	after(crowdAgain-1, true, 7)
-	after(1, true, 8)
-	after(crowdAgain, false, 9)
+	never(true) // two that spin, and their monitors
+	running = 5
+	until(true, 3*crowdWeight)
+	running = 4
+	never(false)
+	running = 2
+	until(false, 3*crowdWeight)
+	running = 6
+	until(true, 3*crowdWeight)
+	looks = 0
+	after(crowdForget+1, false, 1)
 }
 
 // Where there is a crowd a receiver lets others run once and then parks; else it spins as long as that paid.
 func TestSpinnerInACrowd(t *testing.T) {
-	for _, running := range []int{1, 2, 3} {
+	for _, there := range []bool{false, true} {
 		sp := spinner{strategy: Adaptive, budget: time.Hour}
-		sp.crowd = &crowd{count: func() (int, int) { return running, 2 }, score: crowdSure - 1}
+		sp.crowd = &crowd{count: func() (int, int) { return 3, 2 }, last: time.Now(), mean: 3 * crowdOne}
+		sp.crowd.here.Store(there)
 		sp.begin()
 		more, check := sp.again()
-		if !check || more != (running <= 2) {
-			t.Errorf("%d running on 2 cores: more %v, check %v", running, more, check)
+		if !check || more == there {
+			t.Errorf("crowd %v: more %v, check %v", there, more, check)
 		}
 	}
 }

@@ -309,18 +309,21 @@ func TestSpinnerLearns(t *testing.T) {
 	if more, check := sp.again(); more || !check {
 		t.Fatal("still spins")
 	}
-	for range 20 {
-		sp.parked(20 * time.Microsecond)
-	}
-	if sp.budget != maxSpin {
-		t.Fatalf("spins %v for what comes each 20 µs", sp.budget)
+	for _, c := range []struct{ spun, parked, want time.Duration }{
+		{0, 20 * time.Microsecond, 40 * time.Microsecond}, // what came would have been met by then
+		{40 * time.Microsecond, 10 * time.Microsecond, 100 * time.Microsecond},
+		{100 * time.Microsecond, 70 * time.Microsecond, maxSpin},
+		{maxSpin, 2 * wakeUp, maxSpin / 2}, // nor would maxSpin have met it
+	} {
+		sp.last = c.spun
+		sp.parked(c.parked)
+		if sp.budget != c.want {
+			t.Fatalf("after %v of spinning and %v parked it spins %v, want %v", c.spun, c.parked, sp.budget, c.want)
+		}
 	}
 	sp.begin()
-	start := time.Now()
-	for more := true; more; more, _ = sp.again() {
-	}
-	if d := time.Since(start); d < maxSpin/2 {
-		t.Fatalf("gave up after %v", d)
+	if more, check := sp.again(); !more || !check {
+		t.Fatal("doesn't spin any more")
 	}
 	sp = newSpinner(Park)
 	if more, _ := sp.again(); more {

@@ -47,7 +47,8 @@ func ParseWaitStrategy(s string) (WaitStrategy, error) {
 const (
 	minSpin    = 1 * time.Microsecond   // as good as none
 	preempted  = 50 * time.Microsecond  // between two looks at the clock, turnsCheck turns apart: somebody else had the core
-	maxSpin    = 120 * time.Microsecond // a wake-up across cores costs 50 µs, and as much of the sleeper's core
+	maxSpin    = 200 * time.Microsecond // 1 MiB there and back takes 300
+	wakeUp     = 50 * time.Microsecond  // what a park takes beyond the wait: across cores, and as much of the sleeper's core
 	startSpin  = 10 * time.Microsecond
 	looksATurn = 32  // looks a turn: some 0.3 µs
 	turnsCheck = 8   // turns between two looks at the clock and the context
@@ -73,7 +74,7 @@ func newSpinner(s WaitStrategy) spinner {
 }
 
 // begin starts a wait.
-func (sp *spinner) begin() { sp.turns = 0 }
+func (sp *spinner) begin() { sp.turns, sp.last = 0, 0 }
 
 // again is called after every looksATurn looks that found nothing, and yields now and then. more: look on instead of
 // parking; check: look at the context, too.
@@ -95,7 +96,11 @@ func (sp *spinner) again() (more, check bool) {
 	switch {
 	case sp.turns == 1: // what came at once cost no look at the clock
 		sp.start, sp.last = time.Now(), 0
-		if sp.crowd.is(sp.start) {
+		every := crowdLook
+		if sp.budget <= minSpin {
+			every = crowdGlance
+		}
+		if sp.crowd.is(sp.start, every) {
 			osYield() // to those that could send: then one more look
 			return false, true
 		}
@@ -112,14 +117,14 @@ func (sp *spinner) again() (more, check bool) {
 	return true, false
 }
 
-// parked learns from how long a park lasted: if spinning a little longer would have met what came, spin longer; if not,
-// the spinning before it was wasted.
+// parked learns from how long a park lasted: if spinning longer would have met what came, as long as one may, the next waits
+// spin for twice of what this one took; if not, the spinning before it was wasted.
 func (sp *spinner) parked(d time.Duration) {
 	if sp.strategy != Adaptive {
 		return
 	}
-	if d < 2*maxSpin {
-		sp.budget = min(maxSpin, max(2*sp.budget, 2*minSpin))
+	if waited := sp.last + d; waited < maxSpin+wakeUp {
+		sp.budget = min(maxSpin, max(2*waited, 2*minSpin))
 	} else {
 		sp.budget = max(minSpin, sp.budget/2)
 	}
