@@ -73,16 +73,15 @@ func (p *Publisher) publishChunk(ctx context.Context, payloads [][]byte) (int, e
 		tp.chunk = new([batchChunk]message)
 	}
 	ms := tp.chunk[:0]
+	takers := tp.takers(routes)
+	head := tp.header(now)
 	var lent error
 	for len(ms) < len(payloads) && lent == nil {
-		ms, lent = p.appendMessages(ctx, ms, payloads[len(ms):])
-	}
-	for i := range ms {
-		tp.number(&ms[i], now)
+		ms, lent = p.appendMessages(ctx, ms, payloads[len(ms):], takers, &head)
 	}
 	done, err := tp.pushToAll(ctx, routes, &batch{ms: ms})
 	for i := range ms {
-		ms[i].sent(tp)
+		ms[i].sent(tp, takers, len(routes))
 	}
 	clear(ms) // the payloads are the caller's
 	if err != nil {
@@ -95,11 +94,15 @@ func (p *Publisher) publishChunk(ctx context.Context, payloads [][]byte) (int, e
 }
 
 // appendMessages makes messages, in the room of ms, of the first of payloads, at least one: all that need a block of the same class, of which
-// the magazine has some.
-func (p *Publisher) appendMessages(ctx context.Context, ms []message, payloads [][]byte) ([]message, error) {
+// the magazine has some. They get their numbers, and references for so many takers.
+func (p *Publisher) appendMessages(ctx context.Context, ms []message, payloads [][]byte, takers int, head *wire.Header) ([]message, error) {
 	tp := p.topicPub
+	next := ms[:len(ms)+1]
+	first := &next[len(ms)]
 	if size := len(payloads[0]); size <= wire.MaxInline && p.allInline(size) {
-		return append(ms, message{payload: payloads[0]}), nil
+		*first = message{payload: payloads[0]}
+		tp.number(first, head.Stamp)
+		return next, nil
 	}
 	class, err := tp.n.classOf(len(payloads[0]))
 	if err != nil {
@@ -114,16 +117,18 @@ func (p *Publisher) appendMessages(ctx context.Context, ms []message, payloads [
 	var bs [batchChunk]*block
 	n := tp.group().popAll(class, bs[:same])
 	if n == 0 {
-		next := ms[:len(ms)+1]
-		if err := tp.blockOf(ctx, payloads[0], &next[len(ms)]); err != nil {
+		if err := tp.blockOf(ctx, payloads[0], first); err != nil {
 			return ms, err
 		}
+		first.reserve(takers)
+		tp.numberBlock(first.b, head)
 		return next, nil
 	}
 	tp.n.stats.loans.Add(uint64(n))
+	next = ms[:len(ms)+n]
 	for i, b := range bs[:n] {
-		ms = ms[:len(ms)+1]
-		tp.fill(b, payloads[i], &ms[len(ms)-1])
+		next[len(ms)+i].fill(b, payloads[i], takers)
+		tp.numberBlock(b, head)
 	}
-	return ms, nil
+	return next, nil
 }

@@ -15,43 +15,51 @@ type block struct {
 	gen   uint16
 	class uint8
 	group *blockGroup
-	mem   []byte // header and class payload
+	word  wire.Word // that names b on a route
+	mem   []byte    // header and class payload
 
-	refs   atomic.Int32  // private to this process; pairs with itself: Add to zero is the last
+	refs   int32         // references, of this process alone. Atomically, unless one goroutine has them all: see drop
 	serial atomic.Uint64 // odd while loaned; a Loan carries the value it was made with. Pairs with Loan's checks
 	size   int           // payload bytes of the current loan; its holder's
 	origin string        // Config.Debug: who took the loan
 }
 
-// word is the message word that names b.
-func (b *block) word() wire.Word {
-	w, err := wire.Message(b.grant.Place(), b.gen)
-	if err != nil {
-		panic(fmt.Sprintf("bhome: a granted block has no word: %v", err)) // checked when it was granted
-	}
-	return w
-}
-
 // Returned implements shmio.Held: a route gives its reference back.
 func (b *block) Returned(uint64) { b.unref(1) }
 
+// own gives b, which has no references, so many: all the caller's. Plainly, as nobody else knows b now: a locked
+// instruction would wait until the payload of the message before has left the core (docs/decisions/0027).
+func (b *block) own(refs int32) { b.refs = refs }
+
+// ref takes one more reference; the caller has one, or knows who does.
+func (b *block) ref(k int32) { atomic.AddInt32(&b.refs, k) } // pairs with drop
+
+// drop gives k references back, and reports whether they were the last.
+func (b *block) drop(k int32) bool {
+	if atomic.LoadInt32(&b.refs) == k { // the caller has all there are, so nobody else counts: plainly, as in own
+		b.refs = 0
+		return true
+	}
+	return atomic.AddInt32(&b.refs, -k) == 0 // pairs with itself: who comes to zero is the last
+}
+
 // unref gives k references back, the last of which puts b into the magazine.
 func (b *block) unref(k int32) {
-	if b.refs.Add(-k) == 0 {
+	if b.drop(k) {
 		b.mag.put(b)
 	}
 }
 
 // fill makes of b, which has no references, a message of payload's bytes, with so many references.
 func (b *block) fill(payload []byte, refs int32) {
-	b.refs.Store(refs)
+	b.own(refs)
 	b.size = len(payload)
 	copy(b.mem[wire.HeaderSize:], payload)
 }
 
 // loan hands b, which has no references, to a caller.
 func (b *block) loan(size int) Loan {
-	b.refs.Store(1)
+	b.own(1)
 	b.size = size
 	b.mag.loaned.Add(1)
 	if b.mag.n.cfg.Debug {

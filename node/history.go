@@ -5,9 +5,8 @@ import (
 	"github.com/bhome-bus/bhome/shmio"
 )
 
-// keep remembers a message for subscribers that come late; tp.mu is held.
+// keep remembers a message for subscribers that come late, and takes over a reference to it; tp.mu is held.
 func (tp *topicPub) keep(b *block) {
-	b.refs.Add(1)
 	tp.history = append(tp.history, b)
 	if over := len(tp.history) - int(tp.adv.Load().GetKeep()); over > 0 {
 		for _, old := range tp.history[:over] {
@@ -95,11 +94,10 @@ func (o *outRoute) pushHistory(kept []*block) {
 		first--
 	}
 	for _, b := range kept[first:] {
-		m := message{b: b}
+		b.ref(1)
+		m := message{b: b, held: 1}
 		out, err := o.stage(&m, false)
-		if m.spare > 0 {
-			b.unref(m.spare) // it had no room after all
-		}
+		m.release() // if it had no room after all
 		if err != nil || out != shmio.Sent {
 			break
 		}

@@ -175,11 +175,11 @@ func (lk *link) sendFrame(ctx context.Context, queue int, socket wire.Socket, fr
 
 // sendInBlock sends a control frame in b, which has no references and is big enough; b goes back to the magazine.
 func (lk *link) sendInBlock(ctx context.Context, queue int, socket wire.Socket, frame []byte, b *block) error {
-	b.refs.Store(1)
+	b.own(1)
 	copy(b.mem[wire.HeaderSize:], frame)
 	b.putHeader(&wire.Header{Size: uint32(len(frame)), ID: blockID(b), Stamp: shmio.CoarseNow(), Publisher: lk.n.publisherID(),
 		Kind: wire.KindControl, Socket: uint8(socket)})
-	err := lk.push(ctx, queue, func(w *shmio.Writer) shmio.Outcome { return w.Push(b.word(), uint64(len(frame)), b) })
+	err := lk.push(ctx, queue, func(w *shmio.Writer) shmio.Outcome { return w.Push(b.word, uint64(len(frame)), b) })
 	if err != nil {
 		b.unref(1)
 	}

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/bhome-bus/bhome/shmio"
 	"github.com/bhome-bus/bhome/wire"
 )
 
@@ -16,13 +17,12 @@ const (
 	maxClassBytes   = 64 << 20  // idle bytes kept per class at most
 	batchBytes      = 256 << 10 // a batch grant asks for about this much
 	pairBytes       = 4 << 20   // and for two blocks at least, as long as one is no larger than this
-	rotateBytes     = 8 << 10   // blocks from here on are not used twice running if there is another (see pop)
 	maxBatchLog2    = 6
 	initBlockClass  = 34      // that of 900 bytes, as the handshake has it
 	maxAllocPending = 1 << 28 // request ids
 )
 
-// magazine keeps the idle blocks of a node, last in first out per size class, asks the center for more and gives
+// magazine keeps the idle blocks of a node per size class, asks the center for more and gives
 // surplus back. Safe for concurrent use.
 type magazine struct {
 	n      *Node
@@ -46,9 +46,9 @@ type blockGroup struct {
 }
 
 type magazineClass struct {
-	mu    sync.Mutex
-	stack []*block
-	low   int // the fewest that it had since the last idle check
+	mu   sync.Mutex
+	idle idleBlocks
+	low  int // the fewest that it had since the last idle check
 }
 
 // allocCall is one request for blocks, until all of them or a refusal have come.
@@ -91,42 +91,26 @@ func (m *magazine) allGroups() []*blockGroup {
 	return groups
 }
 
-// pop takes the block that came back last: the hottest. Of larger ones the one before it: what a receiver has just read
-// is in its first-level cache, and writing there costs more than writing to what has sunk to the second (64 KiB there and
-// back: 20 µs in one block, 15 in two or more; docs/decisions/0014).
+// pop takes the block whose turn it is, nil if there is none.
 func (g *blockGroup) pop(class uint8) *block {
 	c := &g.classes[class]
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	n := len(c.stack)
-	if n == 0 {
-		c.low = 0
-		return nil
-	}
-	b := c.stack[n-1]
-	if n > 1 && len(b.mem) >= rotateBytes {
-		b, c.stack[n-2] = c.stack[n-2], b
-	}
-	c.stack[n-1] = nil
-	c.stack = c.stack[:n-1]
-	c.low = min(c.low, n-1)
+	b := c.idle.pop()
+	c.low = min(c.low, c.idle.len())
+	c.mu.Unlock()
 	return b
 }
 
-// popAll takes up to len(into) blocks with one look, the hottest first, and returns how many.
+// popAll takes up to len(into) blocks with one look, in turn, and returns how many.
 func (g *blockGroup) popAll(class uint8, into []*block) int {
 	c := &g.classes[class]
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	left := len(c.stack) - min(len(into), len(c.stack))
-	n := 0
-	for i := len(c.stack) - 1; i >= left; i-- {
-		into[n] = c.stack[i]
-		n++
+	n := min(len(into), c.idle.len())
+	for i := range n {
+		into[i] = c.idle.pop()
 	}
-	clear(c.stack[left:])
-	c.stack = c.stack[:left]
-	c.low = min(c.low, left)
+	c.low = min(c.low, c.idle.len())
+	c.mu.Unlock()
 	return n
 }
 
@@ -134,14 +118,44 @@ func (g *blockGroup) popAll(class uint8, into []*block) int {
 func (m *magazine) put(b *block) {
 	c := &b.group.classes[b.class]
 	c.mu.Lock()
-	keep := len(c.stack) < m.limit && uint64(len(c.stack)+1)*wire.BlockSize(b.class) <= maxClassBytes ||
-		m.limit > 0 && len(c.stack) == 0
-	if keep {
-		c.stack = append(c.stack, b)
-	}
+	keep := m.keep(c, b)
 	c.mu.Unlock()
 	if !keep {
 		m.giveBack(b)
+	}
+}
+
+// keep is put for one that holds the class.
+func (m *magazine) keep(c *magazineClass, b *block) bool {
+	n := c.idle.len()
+	keep := n < m.limit && uint64(n+1)*wire.BlockSize(b.class) <= maxClassBytes || m.limit > 0 && n == 0
+	if keep {
+		c.idle.push(b)
+	}
+	return keep
+}
+
+// takeBack takes the references of blocks that a route gives back, with one lock for each run of the same class.
+func (m *magazine) takeBack(hs []shmio.Held) {
+	var c *magazineClass
+	for _, h := range hs {
+		b := h.(*block)
+		if !b.drop(1) {
+			continue
+		}
+		if own := &b.group.classes[b.class]; own != c {
+			if c != nil {
+				c.mu.Unlock()
+			}
+			c = own
+			c.mu.Lock()
+		}
+		if !m.keep(c, b) {
+			m.giveBack(b)
+		}
+	}
+	if c != nil {
+		c.mu.Unlock()
 	}
 }
 
@@ -351,7 +365,11 @@ func (m *magazine) adopt(g wire.Grant, group *blockGroup, class uint8) (*block, 
 	if err != nil {
 		return nil, err
 	}
-	b := &block{mag: m, grant: g, gen: gen, class: class, group: group, mem: mem}
+	word, err := wire.Message(g.Place(), gen)
+	if err != nil {
+		return nil, fmt.Errorf("a granted block at place %#x, generation %d: %w", g.Place(), gen, err)
+	}
+	b := &block{mag: m, grant: g, gen: gen, class: class, group: group, word: word, mem: mem}
 	m.grants[g] = b
 	m.most = max(m.most, len(m.grants))
 	return b, nil
@@ -402,7 +420,7 @@ func (m *magazine) trim(maxBytes uint64) {
 		for class := range g.classes {
 			c := &g.classes[class]
 			c.mu.Lock()
-			idle += uint64(len(c.stack)) * wire.BlockSize(uint8(class))
+			idle += uint64(c.idle.len()) * wire.BlockSize(uint8(class))
 			c.mu.Unlock()
 		}
 	}
@@ -425,14 +443,15 @@ func (m *magazine) cut(g *blockGroup, class uint8, n int) int {
 	if class == initBlockClass && g == m.open {
 		floor = 1 // frames to the center need one even when no memory is left
 	}
-	n = max(0, min(n, len(c.stack)-floor))
+	n = max(0, min(n, c.idle.len()-floor))
 	if n == 0 {
 		c.mu.Unlock()
 		return 0
 	}
-	cold := append([]*block(nil), c.stack[:n]...)
-	c.stack = append(c.stack[:0], c.stack[n:]...)
-	c.low = min(c.low, len(c.stack))
+	all := c.idle.all()
+	cold := all[:n]
+	c.idle.set(all[n:])
+	c.low = min(c.low, len(all)-n)
 	c.mu.Unlock()
 	m.giveBack(cold...)
 	return n

@@ -41,13 +41,15 @@ func (m *magazine) shrink() {
 func (m *magazine) trimClass(g *blockGroup, class uint8) {
 	c := &g.classes[class]
 	c.mu.Lock()
-	cold := slices.Clone(c.stack[:c.low])
-	elsewhere := len(c.stack) > 0 && !m.stays(c.stack[len(c.stack)-1])
-	c.low = len(c.stack)
-	c.mu.Unlock()
-	if len(cold) == 0 {
+	low := c.low
+	c.low = c.idle.len()
+	if low == 0 {
+		c.mu.Unlock()
 		return
 	}
+	all := c.idle.all()
+	c.mu.Unlock()
+	cold, elsewhere := all[:low], !m.stays(all[len(all)-1])
 	keep, floor := 0, 0
 	if g == m.open {
 		keep = int(idleKeepBytes / wire.BlockSize(class))
@@ -66,13 +68,13 @@ func (m *magazine) trimClass(g *blockGroup, class uint8) {
 		return
 	}
 	c.mu.Lock()
-	if len(c.stack) < len(cold) || !slices.Equal(c.stack[:len(cold)], cold) {
+	if all = c.idle.all(); len(all) < len(cold) || !slices.Equal(all[:len(cold)], cold) {
 		c.mu.Unlock() // they aren't idle any more
 		return
 	}
-	// What is kept is used next, so that what lies elsewhere gets cold.
-	c.stack = append(append(c.stack[:0], c.stack[len(cold):]...), sorted[n:]...)
-	c.low = len(c.stack)
+	// What is kept is hot from now on, so that what lies elsewhere gets cold.
+	c.idle.set(append(slices.Clone(all[len(cold):]), sorted[n:]...))
+	c.low = c.idle.len()
 	c.mu.Unlock()
 	m.giveBack(sorted[:n]...)
 }

@@ -24,21 +24,27 @@ var errPutBack = errors.New("it was put back")
 // read is resolve of a message that may have come before the news that it needs: it is put back then (errPutBack) and its
 // route waits, and no other does. A center that dies may take the news along: they come with the next one. Any other error is
 // resolve's.
-func (r *inRoute) read(rec *shmio.Record, m *received) error {
+//
+// The topic is that of what was published; nil: none that was ever told.
+func (r *inRoute) read(rec *shmio.Record, m *received) (*topicName, error) {
 	for {
 		err := r.resolve(rec, m)
-		if err == nil && r.kind == bhomev1.RouteKind_ROUTE_KIND_PUBSUB {
-			if _, known := r.topic(m.topicID); !known {
-				if err = r.notYet(rec, wire.ErrBadHeader); !errors.Is(err, errNotYet) {
-					return nil // the subscription refuses it
-				}
+		if err == nil {
+			if r.kind != bhomev1.RouteKind_ROUTE_KIND_PUBSUB {
+				return nil, nil
+			}
+			if t := r.topic(m.topicID); t != nil {
+				return t, nil
+			}
+			if err = r.notYet(rec, wire.ErrBadHeader); !errors.Is(err, errNotYet) {
+				return nil, nil // the subscription refuses it
 			}
 		}
 		if !errors.Is(err, errNotYet) {
-			return err
+			return nil, err
 		}
 		if r.putBack(rec) {
-			return errPutBack
+			return nil, errPutBack
 		}
 		// The last of a route that is over, which nobody polls any more: its sender must not keep us for long.
 		ctx, cancel := context.WithTimeout(r.n.ctx, socketTimeout)
@@ -99,8 +105,7 @@ func (r *inRoute) hasNews(rec *shmio.Record) bool {
 		}
 		id = blk.Header.Topic
 	}
-	_, known := r.topic(id)
-	return known || r.kind != bhomev1.RouteKind_ROUTE_KIND_PUBSUB
+	return r.topic(id) != nil || r.kind != bhomev1.RouteKind_ROUTE_KIND_PUBSUB
 }
 
 // awaitNews waits until cond is true: for ever while there is no center, as nobody else can tell. false: the center is

@@ -217,7 +217,7 @@ func (p *Publisher) Send(ctx context.Context, l Loan) error {
 	if !l.take() {
 		return l.misuse("send")
 	}
-	m := message{b: l.b}
+	m := message{b: l.b, held: 1}
 	if l.b.mag.n != p.n {
 		m.release()
 		return fmt.Errorf("send on %q: %w: the loan is another node's", p.topic, ErrInvalid)
@@ -274,6 +274,8 @@ func (p *Publisher) send(ctx context.Context, m *message) error {
 		}
 	}
 	tp.number(m, tp.n.clock.stamp(tp.n, tp.seq))
+	takers := tp.takers(routes)
+	m.reserve(takers)
 	var full error
 	rest := tp.behind[:0]
 	for _, o := range routes {
@@ -296,7 +298,7 @@ func (p *Publisher) send(ctx context.Context, m *message) error {
 		}
 		clear(rest)
 	}
-	m.sent(tp)
+	m.sent(tp, takers, len(routes))
 	if full != nil {
 		return fmt.Errorf("send on %q: %w", tp.topic, full)
 	}
@@ -345,7 +347,7 @@ func (tp *topicPub) pushCopy(ctx context.Context, o *outRoute, m *message) error
 	if err := h.Decode(m.b.mem); err != nil {
 		panic(fmt.Sprintf("bhome: header of an own block: %v", err)) // number has made it
 	}
-	c := message{b: b}
+	c := message{b: b, held: 1}
 	b.fill(m.b.mem[wire.HeaderSize:wire.HeaderSize+m.b.size], 1)
 	h.ID = blockID(b)
 	b.putHeader(&h)
@@ -359,12 +361,25 @@ func (tp *topicPub) pushCopy(ctx context.Context, o *outRoute, m *message) error
 
 // number gives a message its place in the topic's sequence; tp.mu is held.
 func (tp *topicPub) number(m *message, now uint64) {
-	tp.seq++
 	if m.b != nil {
-		m.b.putHeader(&wire.Header{Size: uint32(m.b.size), ID: blockID(m.b), Stamp: now, Seq: tp.seq, Topic: tp.adv.Load().id, Publisher: tp.n.publisherID()})
+		h := tp.header(now)
+		tp.numberBlock(m.b, &h)
 	} else {
+		tp.seq++
 		m.in = wire.Inline{Len: len(m.payload), Kind: wire.KindPublish, Topic: tp.adv.Load().id, Seq: uint32(tp.seq), Stamp: uint32(now / 1e6)}
 	}
+}
+
+// header is what the headers of all messages that are sent now have.
+func (tp *topicPub) header(now uint64) wire.Header {
+	return wire.Header{Stamp: now, Topic: tp.adv.Load().id, Publisher: tp.n.publisherID()}
+}
+
+// numberBlock is number for a block; h, of header, is its header then.
+func (tp *topicPub) numberBlock(b *block, h *wire.Header) {
+	tp.seq++
+	h.Size, h.ID, h.Seq = uint32(b.size), blockID(b), tp.seq
+	b.putHeader(h)
 }
 
 // block waits for room at a Block subscriber, as long as the publisher consents to.
@@ -398,14 +413,14 @@ func (tp *topicPub) blockOf(ctx context.Context, payload []byte, m *message) err
 		return fmt.Errorf("a block for %d bytes on %q: %w", len(payload), tp.topic, err)
 	}
 	tp.n.stats.loans.Add(1)
-	tp.fill(b, payload, m)
+	m.fill(b, payload, tp.takers(*tp.routes.Load())) // as far as is known now
 	return nil
 }
 
-// fill makes m a message of b, with a reference for each route that there is now. In place: see wire.Header.Decode.
-func (tp *topicPub) fill(b *block, payload []byte, m *message) {
-	m.b, m.spare, m.payload = b, int32(len(*tp.routes.Load())), nil
-	b.fill(payload, 1+m.spare)
+// fill makes m a message of b, with references for so many takers. In place: see wire.Header.Decode.
+func (m *message) fill(b *block, payload []byte, takers int) {
+	m.b, m.held, m.payload = b, int32(max(1, takers)), nil
+	b.fill(payload, m.held)
 }
 
 // Close ends the publishing: what was sent is still delivered; kept history is gone.

@@ -40,6 +40,9 @@ func (s *Subscription) ReceiveBatch(ctx context.Context, into []Message) (int, e
 			return s.ReceiveBatch(ctx, into) // a route was spoiled
 		}
 		r := rd.Tag().(*inRoute)
+		if n >= touchFrom {
+			r.peer.space.Touch(recs[:n])
+		}
 		got := 0
 		aside := r.r.Aside()
 		for i, sl := range sls[:n] {
@@ -49,8 +52,10 @@ func (s *Subscription) ReceiveBatch(ctx context.Context, into []Message) (int, e
 			if !s.accept(r, sl) {
 				continue
 			}
-			sls[i], sls[got] = sls[got], sl // those taken come first
-			recs[i], recs[got] = recs[got], recs[i]
+			if i != got { // those taken come first
+				sls[i], sls[got] = sls[got], sl
+				recs[i], recs[got] = recs[got], recs[i]
+			}
 			into[got] = sl.message()
 			got++
 		}
@@ -64,6 +69,9 @@ func (s *Subscription) ReceiveBatch(ctx context.Context, into []Message) (int, e
 		}
 	}
 }
+
+// touchFrom is from how many messages on their headers are asked for beforehand.
+const touchFrom = 4
 
 // ReleaseBatch releases messages, of any subscriptions. Errors are Release's, joined; all are tried.
 func ReleaseBatch(ms []Message) error {

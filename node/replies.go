@@ -197,7 +197,7 @@ func (rs *replies) next(sl *slot, rd *shmio.Reader, err error, own *pendingCall)
 		r.spoiled(err)
 		return true, a
 	}
-	if err = r.read(&sl.rec, &sl.m); err != nil {
+	if _, err = r.read(&sl.rec, &sl.m); err != nil {
 		if !errors.Is(err, errPutBack) {
 			r.reject(err)
 		}

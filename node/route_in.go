@@ -247,19 +247,22 @@ func (r *inRoute) addTopics(added []*bhomev1.TopicID) {
 	}
 }
 
-// topic is the name behind a topic id. What we weren't told yet is on the socket.
-func (r *inRoute) topic(id uint32) (string, bool) {
+// topic is the topic of an id; nil: what we weren't told yet is on the socket.
+func (r *inRoute) topic(id uint32) *topicName {
 	if t := r.last.Load(); t != nil && t.id == id {
-		return t.name, true
+		return t
 	}
+	return r.findTopic(id)
+}
+
+func (r *inRoute) findTopic(id uint32) *topicName {
 	r.topicsMu.RLock()
 	t := r.topics[id]
 	r.topicsMu.RUnlock()
-	if t == nil {
-		return "", false
+	if t != nil {
+		r.last.Store(t)
 	}
-	r.last.Store(t)
-	return t.name, true
+	return t
 }
 
 // seq extends the low 32 bits of a publisher's sequence number.
@@ -286,13 +289,18 @@ type received struct {
 // resolve finds the bytes of a record. An error means that the sender sent rubbish; what must be returned was. Or it is
 // for setAside.
 func (r *inRoute) resolve(rec *shmio.Record, m *received) error {
-	if rec.Word.IsCommand() {
-		if rec.Word.Cmd() != wire.CmdInline {
-			return fmt.Errorf("%w: command %d on a data route", wire.ErrBadWord, rec.Word.Cmd())
-		}
+	if rec.IsInline() {
 		in := &rec.Inline
 		m.topicID, m.kind, m.payload, m.seq, m.stamp, m.corr, m.block = in.Topic, in.Kind, rec.Payload, r.seq(in.Seq), uint64(in.Stamp), in.Corr, false
 		return nil
+	}
+	return r.resolveBlock(rec, m)
+}
+
+// resolveBlock is resolve for what isn't inline.
+func (r *inRoute) resolveBlock(rec *shmio.Record, m *received) error {
+	if rec.Word.IsCommand() {
+		return fmt.Errorf("%w: command %d on a data route", wire.ErrBadWord, rec.Word.Cmd())
 	}
 	var blk shmio.Block
 	err := r.peer.space.Block(rec.Word, &blk)

@@ -141,6 +141,7 @@ func (n *Node) openOut(lk *link, m *bhomev1.RouteOpen, spec shmio.RouteSpec) err
 	o := &outRoute{n: n, id: spec.ID, kind: m.GetKind(), open: m, policy: spec.Policy, inline: spec.InlineLimit(), group: n.mag.group(m.GetAccess()), half: h, w: w,
 		gate: make(chan struct{}, 1), topics: map[uint32]string{}, calls: make(chan struct{}, maxUnanswered(int(spec.Depth))), ended: make(chan struct{})}
 	o.pending = newSendQueue(o)
+	w.TakeReturns(n.mag.takeBack)
 	n.mu.Lock()
 	if n.out[o.id] != nil {
 		err = fmt.Errorf("%w: it is open already", ErrRemote)

@@ -13,27 +13,45 @@ import (
 // message is what is sent: a block, or bytes that fit inline.
 type message struct {
 	b       *block
-	spare   int32 // references to b that routes take for their own, counted beforehand: one operation for all of them
+	held    int32 // references to b that are the sender's: one for each route that will take it, counted beforehand
 	in      wire.Inline
 	payload []byte
 }
 
-// release gives back the caller's reference to a block, and those that no route has taken.
+// release gives back the references to a block that no route has taken.
 func (m *message) release() {
-	if m.b != nil {
-		m.b.unref(1 + m.spare)
+	if m.held > 0 {
+		m.b.unref(m.held)
+		m.held = 0
 	}
 }
 
+// reserve sees to it that there is a reference for each of so many takers. The sender has one, or all.
+func (m *message) reserve(takers int) {
+	if more := int32(takers) - m.held; m.b != nil && more > 0 {
+		m.b.ref(more)
+		m.held += more
+	}
+}
+
+// takers is how many references a message to routes needs.
+func (tp *topicPub) takers(routes []*outRoute) int {
+	if tp.keeps.Load() {
+		return len(routes) + 1
+	}
+	return len(routes)
+}
+
 // sent is release after a publisher's send; a topic that keeps messages keeps the block.
-func (m *message) sent(tp *topicPub) {
-	if m.b != nil && tp.keeps.Load() {
+func (m *message) sent(tp *topicPub, takers, routes int) {
+	if m.b != nil && takers > routes {
+		m.held--
 		tp.keep(m.b)
 	}
 	m.release()
 }
 
-// push tries once. The caller holds a reference to m.b; a successful push takes one more.
+// push tries once. One of the references that m holds is the route's after a successful push.
 func (o *outRoute) push(m *message, arm bool) (shmio.Outcome, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -50,9 +68,14 @@ func (o *outRoute) pushBatch(b *batch, at int) (done int, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for at+done < b.len() {
-		if b.ms == nil && !o.over {
-			n, _ := o.w.PushInlineBatch(b.head(at+done), b.payloads[at+done:])
-			if done += n; at+done == b.len() {
+		if !o.over {
+			if b.ms == nil {
+				n, _ := o.w.PushInlineBatch(b.head(at+done), b.payloads[at+done:])
+				done += n
+			} else {
+				done += o.stageBlocks(b.ms[at+done:])
+			}
+			if at+done == b.len() {
 				break
 			}
 		}
@@ -66,6 +89,25 @@ func (o *outRoute) pushBatch(b *batch, at int) (done int, err error) {
 		o.w.Commit()
 	}
 	return done, err
+}
+
+// stageBlocks stages blocks for as long as there is nothing to be done but that, and returns how many it is done with; o.mu is
+// held.
+func (o *outRoute) stageBlocks(ms []message) (done int) {
+	for i := range ms {
+		m := &ms[i]
+		if m.b == nil || m.b.group != o.group || o.w.Out() >= o.lookAt {
+			return i
+		}
+		switch o.w.Push(m.b.word, uint64(m.b.size), m.b) {
+		case shmio.Sent:
+			m.held--
+		case shmio.DroppedNewest:
+		default:
+			return i
+		}
+	}
+	return len(ms)
 }
 
 // stage is push without the commit; o.mu is held.
@@ -86,13 +128,8 @@ func (o *outRoute) stage(m *message, arm bool) (shmio.Outcome, error) {
 		o.lookAt = min(o.lookAt, o.w.Out()+reclaimEvery) // others take back, too
 		var out shmio.Outcome
 		if m.b != nil {
-			if m.spare > 0 {
-				m.spare--
-			} else {
-				m.b.refs.Add(1)
-			}
-			if out = o.w.Push(m.b.word(), uint64(m.b.size), m.b); out != shmio.Sent {
-				m.spare++
+			if out = o.w.Push(m.b.word, uint64(m.b.size), m.b); out == shmio.Sent {
+				m.held-- // before anybody else looks for what is returned: o.mu is held
 			}
 		} else {
 			out = o.w.PushInline(m.in, m.payload)

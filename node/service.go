@@ -247,7 +247,7 @@ func (n *Node) dataMessage(ctx context.Context, payload []byte, o *outRoute, soc
 	b.fill(payload, 1)
 	h.Size, h.Stamp, h.Publisher, h.Socket = uint32(len(payload)), now, n.publisherID(), uint8(socket)
 	b.putHeader(&h)
-	return message{b: b}, nil
+	return message{b: b, held: 1}, nil
 }
 
 // Close ends the service: no new requests; those in hand see their context end and are answered.

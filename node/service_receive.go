@@ -68,7 +68,7 @@ func (s *Service) take(sl *slot, rd *shmio.Reader, err error) *job {
 		r.spoiled(err)
 		return nil
 	}
-	err = r.read(&sl.rec, &sl.m)
+	_, err = r.read(&sl.rec, &sl.m)
 	if r.ending.Load() {
 		r.drained()
 	}

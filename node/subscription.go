@@ -174,16 +174,16 @@ func (s *Subscription) took(sl *slot, rd *shmio.Reader, err error) (Message, boo
 
 // accept finds out what came in sl; false: it is nothing for the caller, and has been returned, or comes again.
 func (s *Subscription) accept(r *inRoute, sl *slot) bool {
-	if err := r.read(&sl.rec, &sl.m); err != nil {
+	t, err := r.read(&sl.rec, &sl.m)
+	if err != nil {
 		if !errors.Is(err, errPutBack) {
 			r.reject(err)
 		}
 		return false
 	}
-	name, ok := r.topic(sl.m.topicID)
 	expired := s.msg.GetExpiryNs() > 0 && sl.m.age() > time.Duration(s.msg.GetExpiryNs())
-	if ok && !expired {
-		sl.route, sl.topic = r, name
+	if t != nil && !expired {
+		sl.route, sl.topic = r, t.name
 		return true
 	}
 	if sl.m.block {

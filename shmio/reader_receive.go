@@ -43,9 +43,11 @@ func (r *Reader) TryReceiveBatch(recs []*Record) (n int, err error) {
 	held, limit := r.held.Load(), r.spec.holdLimit() // nobody else adds to held
 	from, blocks := r.next, int64(0)
 	for n < len(recs) {
-		var ok bool
-		if ok, err = r.look(); !ok {
-			break
+		if n == 0 || r.next == r.tail {
+			var ok bool
+			if ok, err = r.look(); !ok {
+				break
+			}
 		}
 		if held+blocks >= limit && r.blockNext() && (n > 0 || r.starve()) {
 			break

@@ -131,6 +131,9 @@ func (s RouteSpec) holdLimit() int64 {
 // Writer.
 type Held interface{ Returned(seq uint64) }
 
+// returnsAtOnce is how many blocks whoever takes returns together gets at most.
+const returnsAtOnce = 64
+
 // Ringer wakes the peer. Ring must not block. *Bell is one.
 type Ringer interface{ Ring(hint uint32) }
 

@@ -32,13 +32,3 @@ func inlineSlots(w wire.Word) (n uint64, ok bool) {
 	}
 	return n, true
 }
-
-// recordSlots is how many slots the message that begins with word takes, 1 unless it is an inline record.
-func recordSlots(w wire.Word) uint64 {
-	if isInline(w) {
-		if n, ok := inlineSlots(w); ok {
-			return n
-		}
-	}
-	return 1
-}

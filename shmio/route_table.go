@@ -42,7 +42,8 @@ func (t *outTable) put(seq, word, size uint64, h Held) {
 	for t.entries[i].used {
 		i = (i + 1) & t.mask
 	}
-	t.entries[i] = outEntry{held: h, seq: seq, size: uint32(size), used: true} // of at most wire.MaxMessage
+	e := &t.entries[i]
+	e.held, e.seq, e.size, e.used, e.limbo = h, seq, uint32(size), true, false // size is of at most wire.MaxMessage
 	t.show(i, seq, word)
 	if i != seq&t.mask {
 		t.strays++
@@ -64,9 +65,10 @@ func (t *outTable) find(seq uint64) int {
 	return -1
 }
 
-// remove takes the entry at place i out.
-func (t *outTable) remove(at int) outEntry {
-	e := t.entries[at]
+// remove takes the entry at place i out, and returns who held it.
+func (t *outTable) remove(at int) Held {
+	e := &t.entries[at]
+	held, size := e.held, e.size
 	hole := uint64(at)
 	if hole != e.seq&t.mask {
 		t.strays--
@@ -85,11 +87,12 @@ func (t *outTable) remove(at int) outEntry {
 		t.show(hole, t.entries[hole].seq, t.shared[2*i+1])
 		hole = i
 	}
-	t.entries[hole] = outEntry{}
+	e = &t.entries[hole]
+	e.held, e.used = nil, false
 	t.hide(hole)
 	t.n--
-	t.bytes -= uint64(e.size)
-	return e
+	t.bytes -= uint64(size)
+	return held
 }
 
 // show enters a block at place i of the shared words, which shows none: the key last.

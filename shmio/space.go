@@ -120,6 +120,31 @@ func (sp *Space) Block(w wire.Word, b *Block) error {
 	return unknownSegment(w)
 }
 
+// Touch reads of each block that recs name the line where it begins: these come from the sender's core all at once, and not each
+// when Block gets there. What the sum means only the senders know; nothing is to be made of it.
+//
+//go:noinline
+func (sp *Space) Touch(recs []*Record) (sum byte) {
+	list := *sp.list.Load()
+	for _, rec := range recs {
+		if rec.Word.IsCommand() {
+			continue
+		}
+		place, generation, err := rec.Word.Message()
+		if err != nil {
+			continue
+		}
+		for i := range list {
+			e := &list[i]
+			if at := uint64(place) - e.base; at < e.places && e.generation == generation {
+				sum += e.seg.mem[at*placeUnit]
+				break
+			}
+		}
+	}
+	return sum
+}
+
 // badBlock and unknownSegment are kept out of the hot function.
 func badBlock(w wire.Word, why string) error {
 	return fmt.Errorf("%w: %#016x: %s", ErrBadBlock, uint64(w), why)

@@ -3,8 +3,6 @@ package shmio
 import (
 	"fmt"
 	"sync/atomic"
-
-	"github.com/bhome-bus/bhome/wire"
 )
 
 // Writer is the sender's end of a route: it owns the writer half and believes nothing that the reader half says. What
@@ -27,18 +25,20 @@ type Writer struct {
 
 	recordLimit uint64 // slots of the longest record
 
-	tail      uint64 // next slot to write
-	published uint64 // what the shared tail says
-	oldest    uint64 // the oldest message that is neither read nor dropped as far as known; tail if there is none
-	unread    uint32 // messages in [oldest, tail)
-	multi     uint32 // those of them that take more than one slot
-	free      uint64 // slots before it may be written again; tail - free are in use
-	head      uint64 // as last read from the peer
+	tail      uint64  // next slot to write
+	published uint64  // what the shared tail says
+	oldest    uint64  // the oldest message that is neither read nor dropped as far as known; tail if there is none
+	unread    uint32  // messages in [oldest, tail),
+	lengths   lengths // and how many slots each takes
+	free      uint64  // slots before it may be written again; tail - free are in use
+	head      uint64  // as last read from the peer
 	dropTo    uint64
 	pinned    bool   // a dropped message may be under the reader's hand:
 	pin       uint64 // its slots are in use until head has passed it
 
 	out     outTable
+	takes   func([]Held) // gets what comes back, instead of Held.Returned of each
+	back    []Held       // for takes
 	limbo   limbo
 	retHead uint64
 
@@ -123,6 +123,10 @@ func (w *Writer) Join(reader []byte, bell Ringer) error {
 	w.Commit() // a reader that armed itself before it was joined waits for this
 	return nil
 }
+
+// TakeReturns has blocks that come back by one look at the reader given to take together, at most 64 at a time, instead of telling
+// each. take is called as Held.Returned is, and must not keep the slice. Call it before the first Push.
+func (w *Writer) TakeReturns(take func([]Held)) { w.takes = take }
 
 // Spec returns what the route was made of.
 func (w *Writer) Spec() RouteSpec { return w.spec }
@@ -209,13 +213,4 @@ func (w *Writer) at(point string) {
 	if w.step != nil {
 		w.step(point)
 	}
-}
-
-// slotsOf is how many slots the message at cursor c takes. The ring is this process's own memory, mapped writable
-// nowhere else, so its words are what was written.
-func (w *Writer) slotsOf(c uint64) uint64 {
-	if w.multi == 0 {
-		return 1
-	}
-	return recordSlots(wire.Word(w.ring[c&uint64(w.spec.Slots-1)]))
 }

@@ -15,9 +15,7 @@ func (w *Writer) Push(word wire.Word, size uint64, h Held) Outcome {
 	}
 	w.ring[w.tail&uint64(w.spec.Slots-1)] = uint64(word)
 	w.out.put(w.tail, uint64(word), size, h)
-	w.tail++
-	w.unread++
-	w.sent++
+	w.pushed(1)
 	return Sent
 }
 
@@ -58,6 +56,15 @@ func (w *Writer) pushInline(in *wire.Inline, payload []byte) Outcome {
 	mask := uint64(w.spec.Slots - 1)
 	at := w.tail & mask
 	var n uint64
+	if !in.HasCorr && !in.HasTrace && at+slots <= uint64(len(w.ring)) { // what most messages are, in one piece
+		record := w.ring[at : at+slots]
+		record[slots-1] = 0 // no stale bytes behind the payload
+		first, meta := in.Words()
+		record[0], record[1] = uint64(first), meta
+		copy(w.bytes[(at+2)*8:], payload)
+		w.pushed(slots)
+		return Sent
+	}
 	if at+wire.MaxInlineHead <= uint64(len(w.ring)) {
 		n = uint64(in.PutWords(w.ring[at:]))
 	} else {
@@ -76,11 +83,16 @@ func (w *Writer) pushInline(in *wire.Inline, payload []byte) Outcome {
 			copy(w.bytes, payload[k:])
 		}
 	}
+	w.pushed(slots)
+	return Sent
+}
+
+// pushed counts a message that lies at tail.
+func (w *Writer) pushed(slots uint64) {
 	w.tail += slots
 	w.unread++
-	w.multi++ // a record is at least two slots
+	w.lengths.add(uint32(slots))
 	w.sent++
-	return Sent
 }
 
 // PushCommand stages a command word other than Inline. It takes a slot like a message and is never out.
@@ -94,9 +106,7 @@ func (w *Writer) PushCommand(word wire.Word) Outcome {
 		}
 	}
 	w.ring[w.tail&uint64(w.spec.Slots-1)] = uint64(word)
-	w.tail++
-	w.unread++
-	w.sent++
+	w.pushed(1)
 	return Sent
 }
 

@@ -69,6 +69,7 @@ func (w *Writer) Reclaim() (n int, err error) {
 	for ; w.retHead != t; w.retHead++ {
 		w.returned(atomic.LoadUint64(&w.rets[w.retHead&mask]))
 	}
+	w.handOver()
 	w.saveStats()                      // first: see Reader.Settled
 	w.half.returnedHd.Store(w.retHead) // pairs with Reader.flush: these entries may be written again
 	return before - w.out.n, nil
@@ -80,11 +81,10 @@ func (w *Writer) returned(seq uint64) {
 	second := l.second
 	l.second = secondIsBad
 	if at := w.out.find(seq); at >= 0 {
-		e := w.out.remove(at)
-		if e.limbo {
+		if w.out.entries[at].limbo {
 			l.last, l.second = seq, secondIsSkipped
 		}
-		w.giveBack(e)
+		w.giveBack(w.out.remove(at), seq)
 		return
 	}
 	switch {
@@ -103,9 +103,25 @@ func (w *Writer) returned(seq uint64) {
 	}
 }
 
-func (w *Writer) giveBack(e outEntry) {
-	if e.held != nil {
-		e.held.Returned(e.seq)
+// giveBack tells, or has handOver tell, of a block that is the sender's own again.
+func (w *Writer) giveBack(h Held, seq uint64) {
+	switch {
+	case h == nil:
+	case w.takes == nil:
+		h.Returned(seq)
+	default:
+		if w.back = append(w.back, h); len(w.back) == returnsAtOnce {
+			w.handOver()
+		}
+	}
+}
+
+// handOver gives away what giveBack has gathered: whoever calls giveBack calls it before it returns.
+func (w *Writer) handOver() {
+	if len(w.back) > 0 {
+		w.takes(w.back)
+		clear(w.back)
+		w.back = w.back[:0]
 	}
 }
 
@@ -116,9 +132,11 @@ func (w *Writer) ReclaimAll() int {
 	n := w.out.n
 	for i := range w.out.entries {
 		for w.out.entries[i].used { // removing shifts the following ones back, to here or to places still to come
-			w.giveBack(w.out.remove(i))
+			seq := w.out.entries[i].seq
+			w.giveBack(w.out.remove(i), seq)
 		}
 	}
+	w.handOver()
 	w.saveStats()
 	w.WakeSpace()
 	return n

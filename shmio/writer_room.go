@@ -75,14 +75,13 @@ func (w *Writer) refresh() {
 			return
 		}
 		w.head = h
-		passed := false
-		for w.unread > 0 && ahead(h, w.oldest) {
-			w.pop()
-			passed = true
-		}
-		if passed && w.oldest != h {
-			w.fail("head %#x lies within a message that ends at %#x", h, w.oldest)
-			return
+		if ahead(h, w.oldest) { // else the reader comes to what was dropped
+			n, slots := w.lengths.pass(h - w.oldest)
+			w.unread -= n
+			if w.oldest += slots; n > 0 && w.oldest != h {
+				w.fail("head %#x lies within a message that ends at %#x", h, w.oldest)
+				return
+			}
 		}
 	}
 	if w.pinned && ahead(h, w.pin) {
@@ -104,12 +103,8 @@ func (w *Writer) setFree(c uint64) {
 
 // pop takes the oldest message out of the unread ones.
 func (w *Writer) pop() {
-	k := w.slotsOf(w.oldest)
-	w.oldest += k
+	w.oldest += w.lengths.pop()
 	w.unread--
-	if k > 1 {
-		w.multi--
-	}
 }
 
 // makeRoom drops one message, or waits a moment for the reader's hand to leave a slot; false: that wouldn't help.
@@ -131,20 +126,16 @@ func (w *Writer) makeRoom(n need) bool {
 func (w *Writer) dropsHelp(size uint64) bool {
 	var less int
 	var bytes uint64
-	c := w.oldest
-	for range w.unread {
-		if !wire.Word(w.ring[c&uint64(w.spec.Slots-1)]).IsCommand() {
-			if at := w.out.find(c); at >= 0 {
-				less++
-				bytes += uint64(w.out.entries[at].size)
-				if w.blockFits(size, less, bytes) {
-					return true
-				}
-			}
+	help := false
+	w.lengths.walk(w.oldest, func(c uint64) bool {
+		if at := w.out.find(c); at >= 0 {
+			less++
+			bytes += uint64(w.out.entries[at].size)
+			help = w.blockFits(size, less, bytes)
 		}
-		c += w.slotsOf(c)
-	}
-	return false
+		return !help
+	})
+	return help
 }
 
 // dropOne drops the oldest unread message. The reader may be about to take it: it stores claim, then loads dropTo; this
@@ -185,7 +176,8 @@ func (w *Writer) dropOne() {
 	}
 	if block {
 		if at := w.out.find(i); at >= 0 {
-			w.giveBack(w.out.remove(at))
+			w.giveBack(w.out.remove(at), i)
+			w.handOver()
 		}
 	}
 }

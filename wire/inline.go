@@ -5,6 +5,7 @@ const (
 	MaxInline     = 256 // bytes of payload
 	MaxInlineHead = 6   // words before the payload: command, meta, correlation id, three of trace context
 
+	inlineTag      = 1 | Word(CmdInline)<<1
 	inlineHasTrace = 1 << 18
 	inlineHasCorr  = 1 << 19
 	inlineReserved = 0xFFF << 20 // flags without a meaning, and bits 26–31
@@ -38,28 +39,39 @@ func (in *Inline) HeadWords() int {
 // Slots is how many words the record takes, payload included.
 func (in *Inline) Slots() int { return in.HeadWords() + (in.Len+7)/8 }
 
+// Words is the first two words of the record, which all records have. It panics as PutWords does.
+func (in *Inline) Words() (command Word, meta uint64) {
+	if uint(in.Len) > MaxInline || in.Kind > KindControl {
+		badInline()
+	}
+	command = inlineTag | Word(in.Len)<<4 | Word(in.Kind)<<14 | Word(in.Topic)<<32
+	if in.HasCorr {
+		command |= inlineHasCorr
+	}
+	if in.HasTrace {
+		command |= inlineHasTrace
+	}
+	return command, uint64(in.Seq) | uint64(in.Stamp)<<32
+}
+
+func badInline() { panic("wire: inline record with a length or kind out of range") }
+
 // PutWords writes the head's words to dst, which holds MaxInlineHead or at least HeadWords, and returns how many there
 // are. It panics if Len or Kind is out of range: truncated, they would lie to the reader about the slots that follow.
 func (in *Inline) PutWords(dst []uint64) int {
-	if uint(in.Len) > MaxInline || in.Kind > KindControl {
-		panic("wire: inline record with a length or kind out of range")
-	}
-	w := command(CmdInline, uint64(in.Len)<<4|uint64(in.Kind)<<14|uint64(in.Topic)<<32)
-	dst[1] = uint64(in.Seq) | uint64(in.Stamp)<<32
+	first, meta := in.Words()
+	dst[0], dst[1] = uint64(first), meta
 	n := 2
 	if in.HasCorr {
-		w |= inlineHasCorr
 		dst[n] = in.Corr
 		n++
 	}
 	if in.HasTrace {
-		w |= inlineHasTrace
 		for i := range 3 {
 			dst[n+i] = loadWord(in.Trace[8*i:])
 		}
 		n += 3
 	}
-	dst[0] = uint64(w)
 	return n
 }
 
