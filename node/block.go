@@ -18,7 +18,7 @@ type block struct {
 	word  wire.Word // that names b on a route
 	mem   []byte    // header and class payload
 
-	refs   int32         // references, of this process alone. Atomically, unless one goroutine has them all: see drop
+	refs   int32         // references, of this process alone; under the class's mu, but for who has them all (see own)
 	serial atomic.Uint64 // odd while loaned; a Loan carries the value it was made with. Pairs with Loan's checks
 	size   int           // payload bytes of the current loan; its holder's
 	origin string        // Config.Debug: who took the loan
@@ -27,26 +27,27 @@ type block struct {
 // Returned implements shmio.Held: a route gives its reference back.
 func (b *block) Returned(uint64) { b.unref(1) }
 
-// own gives b, which has no references, so many: all the caller's. Plainly, as nobody else knows b now: a locked
-// instruction would wait until the payload of the message before has left the core (docs/decisions/0027).
+// own gives b, which has no references, so many: all the caller's, who has taken b from where nobody refers to it. Without
+// the lock: a locked instruction would wait until the payload of the message before has left the core
+// (docs/decisions/0027).
 func (b *block) own(refs int32) { b.refs = refs }
 
-// ref takes one more reference; the caller has one, or knows who does.
-func (b *block) ref(k int32) { atomic.AddInt32(&b.refs, k) } // pairs with drop
-
-// drop gives k references back, and reports whether they were the last.
-func (b *block) drop(k int32) bool {
-	if atomic.LoadInt32(&b.refs) == k { // the caller has all there are, so nobody else counts: plainly, as in own
-		b.refs = 0
-		return true
-	}
-	return atomic.AddInt32(&b.refs, -k) == 0 // pairs with itself: who comes to zero is the last
+// ref takes k more references; the caller has one, or knows who does.
+func (b *block) ref(k int32) {
+	c := &b.group.classes[b.class]
+	c.mu.Lock()
+	b.refs += k
+	c.mu.Unlock()
 }
 
-// unref gives k references back, the last of which puts b into the magazine.
+// unref gives k references back, the last of which puts b into the magazine. It never sends: it is called with routes locked.
 func (b *block) unref(k int32) {
-	if b.drop(k) {
-		b.mag.put(b)
+	c := &b.group.classes[b.class]
+	c.mu.Lock()
+	kept := b.mag.drop(c, b, k)
+	c.mu.Unlock()
+	if !kept {
+		b.mag.giveBack(b)
 	}
 }
 

@@ -114,7 +114,15 @@ func (g *blockGroup) popAll(class uint8, into []*block) int {
 	return n
 }
 
-// put takes a block that nobody refers to. It never sends: it is called with routes locked.
+// drop takes k references of b, and b if they were the last; false: there is no room for it. c is its class, and locked.
+func (m *magazine) drop(c *magazineClass, b *block, k int32) (kept bool) {
+	if b.refs -= k; b.refs > 0 {
+		return true
+	}
+	return m.keep(c, b)
+}
+
+// put takes a block that nobody refers to.
 func (m *magazine) put(b *block) {
 	c := &b.group.classes[b.class]
 	c.mu.Lock()
@@ -140,9 +148,6 @@ func (m *magazine) takeBack(hs []shmio.Held) {
 	var c *magazineClass
 	for _, h := range hs {
 		b := h.(*block)
-		if !b.drop(1) {
-			continue
-		}
 		if own := &b.group.classes[b.class]; own != c {
 			if c != nil {
 				c.mu.Unlock()
@@ -150,7 +155,7 @@ func (m *magazine) takeBack(hs []shmio.Held) {
 			c = own
 			c.mu.Lock()
 		}
-		if !m.keep(c, b) {
+		if !m.drop(c, b, 1) {
 			m.giveBack(b)
 		}
 	}

@@ -302,23 +302,34 @@ func (r *inRoute) resolveBlock(rec *shmio.Record, m *received) error {
 	if rec.Word.IsCommand() {
 		return fmt.Errorf("%w: command %d on a data route", wire.ErrBadWord, rec.Word.Cmd())
 	}
-	var blk shmio.Block
-	err := r.peer.space.Block(rec.Word, &blk)
+	mem, err := r.peer.space.Memory(rec.Word)
 	if err != nil {
-		if isUnknownSegment(err) {
-			if err = r.notYet(rec, err); errors.Is(err, errNotYet) {
-				return err
-			}
-		}
-		r.r.Return(rec.Seq)
-		return err
+		return r.unresolved(rec, err)
 	}
-	h := &blk.Header
-	if h.Seq-r.seqHi.Load() >= 1<<20 {
-		r.seqHi.Store(h.Seq)
+	size, topic, id, stamp, seq, kind, ok := wire.Glance(mem)
+	if !ok {
+		return r.unresolved(rec, shmio.BadHeader(rec.Word))
 	}
-	m.topicID, m.kind, m.payload, m.seq, m.stamp, m.corr, m.block = h.Topic, h.Kind, blk.Payload, h.Seq, h.Stamp, h.ID, true
+	payload, err := shmio.Payload(rec.Word, mem, size)
+	if err != nil {
+		return r.unresolved(rec, err)
+	}
+	if seq-r.seqHi.Load() >= 1<<20 {
+		r.seqHi.Store(seq)
+	}
+	m.topicID, m.kind, m.payload, m.seq, m.stamp, m.corr, m.block = topic, kind, payload, seq, stamp, id, true
 	return nil
+}
+
+// unresolved gives back a block that can't be read, unless what it needs may still be told.
+func (r *inRoute) unresolved(rec *shmio.Record, err error) error {
+	if isUnknownSegment(err) {
+		if err = r.notYet(rec, err); errors.Is(err, errNotYet) {
+			return err
+		}
+	}
+	r.r.Return(rec.Seq)
+	return err
 }
 
 // reject is for what came on r and can't be what an honest sender sends: that ends the route. What is in a segment that we

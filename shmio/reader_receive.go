@@ -193,7 +193,8 @@ func (r *Reader) take(rec *Record) (next uint64, err error) {
 	}
 	rec.Payload = nil
 	if !w.IsCommand() {
-		if _, _, err := w.Message(); err != nil {
+		if _, _, ok := w.Place(); !ok {
+			_, _, err := w.Message()
 			return 0, r.fail("slot %#x: %v", i, err)
 		}
 	}

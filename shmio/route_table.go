@@ -95,6 +95,25 @@ func (t *outTable) remove(at int) Held {
 	return held
 }
 
+// removeOwn is find and remove where both are simple: seq stands in its own place, so does everything else, and it isn't in
+// limbo. false: nothing was done.
+func (t *outTable) removeOwn(seq uint64) (Held, bool) {
+	if t.n == 0 || t.strays > 0 {
+		return nil, false
+	}
+	i := seq & t.mask
+	e := &t.entries[i]
+	if !e.used || e.limbo || e.seq != seq {
+		return nil, false
+	}
+	held := e.held
+	e.held, e.used = nil, false
+	t.hide(i)
+	t.n--
+	t.bytes -= uint64(e.size)
+	return held, true
+}
+
 // show enters a block at place i of the shared words, which shows none: the key last.
 func (t *outTable) show(i, seq, word uint64) {
 	storeStat(&t.shared[2*i+1], word)

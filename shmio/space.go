@@ -89,9 +89,22 @@ func (sp *Space) Segments() []*Segment {
 // The payload is the sender's to change, and is valid until its segment is closed. Errors: ErrUnknownSegment,
 // ErrBadBlock; b is not to be used then.
 func (sp *Space) Block(w wire.Word, b *Block) error {
-	place, generation, err := w.Message()
+	mem, err := sp.Memory(w)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrBadBlock, err)
+		return err
+	}
+	if err := b.Header.Decode(mem); err != nil {
+		return fmt.Errorf("%w: %#x: %w", ErrBadBlock, uint64(w), err)
+	}
+	b.Payload, err = Payload(w, mem, b.Header.Size)
+	return err
+}
+
+// Memory is the first half of Block: from the block's header to the end of its segment, at least a header long.
+func (sp *Space) Memory(w wire.Word) ([]byte, error) {
+	place, generation, ok := w.Place()
+	if !ok {
+		return nil, badBlock(w, "it isn't a message's word")
 	}
 	list := *sp.list.Load()
 	for i := range list {
@@ -100,24 +113,27 @@ func (sp *Space) Block(w wire.Word, b *Block) error {
 		if at >= e.places || e.generation != generation {
 			continue
 		}
-		off := at * placeUnit
-		size := e.seg.spec.Size
-		if off < FirstBlock || off+wire.HeaderSize > size {
-			return badBlock(w, "it lies in a segment's header or at its end")
+		off, mem := at*placeUnit, e.seg.mem
+		if off < FirstBlock || off+wire.HeaderSize > uint64(len(mem)) {
+			return nil, badBlock(w, "it lies in a segment's header or at its end")
 		}
-		mem := e.seg.mem
-		if err := b.Header.Decode(mem[off:]); err != nil {
-			return fmt.Errorf("%w: %#x: %w", ErrBadBlock, uint64(w), err)
-		}
-		from := off + wire.HeaderSize
-		length := uint64(b.Header.Size)
-		if length > size-from {
-			return badBlock(w, "its payload goes beyond its segment")
-		}
-		b.Payload = mem[from : from+length : from+length]
-		return nil
+		return mem[off:], nil
 	}
-	return unknownSegment(w)
+	return nil, unknownSegment(w)
+}
+
+// Payload is the second half: the size bytes behind the header at the start of mem, which Memory gave for w.
+func Payload(w wire.Word, mem []byte, size uint32) ([]byte, error) {
+	if uint64(size) > uint64(len(mem)-wire.HeaderSize) {
+		return nil, badBlock(w, "its payload goes beyond its segment")
+	}
+	end := wire.HeaderSize + int(size)
+	return mem[wire.HeaderSize:end:end], nil
+}
+
+// BadHeader is the error of a block whose header can't be one.
+func BadHeader(w wire.Word) error {
+	return fmt.Errorf("%w: %#x: %w", ErrBadBlock, uint64(w), wire.ErrBadHeader)
 }
 
 // Touch reads of each block that recs name the line where it begins: these come from the sender's core all at once, and not each
@@ -130,8 +146,8 @@ func (sp *Space) Touch(recs []*Record) (sum byte) {
 		if rec.Word.IsCommand() {
 			continue
 		}
-		place, generation, err := rec.Word.Message()
-		if err != nil {
+		place, generation, ok := rec.Word.Place()
+		if !ok {
 			continue
 		}
 		for i := range list {

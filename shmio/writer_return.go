@@ -67,7 +67,13 @@ func (w *Writer) Reclaim() (n int, err error) {
 	mask := uint64(len(w.rets) - 1)
 	before := w.out.n
 	for ; w.retHead != t; w.retHead++ {
-		w.returned(atomic.LoadUint64(&w.rets[w.retHead&mask]))
+		seq := atomic.LoadUint64(&w.rets[w.retHead&mask])
+		if h, ok := w.out.removeOwn(seq); ok { // nearly always
+			w.limbo.second = secondIsBad
+			w.giveBack(h, seq)
+		} else {
+			w.returned(seq)
+		}
 	}
 	w.handOver()
 	w.saveStats()                      // first: see Reader.Settled

@@ -87,6 +87,18 @@ func (h *Header) Decode(b []byte) error {
 	return nil
 }
 
+// Glance reads of the header at the start of b what the receiver of a message needs, and checks it as Decode does. Each field is loaded
+// once: the owner may go on writing, and what is checked must be what is used.
+func Glance(b []byte) (size, topic uint32, id, stamp, seq uint64, kind Kind, ok bool) {
+	if len(b) < HeaderSize {
+		return 0, 0, 0, 0, 0, 0, false
+	}
+	e := binary.NativeEndian
+	kind = Kind(b[38] & 15)
+	return e.Uint32(b[4:]), e.Uint32(b[32:]), loadWord(b[8:]), loadWord(b[16:]), loadWord(b[24:]), kind,
+		e.Uint32(b[0:]) == BlockTag && kind <= KindControl
+}
+
 func (h *Header) bad(why error) error {
 	*h = Header{}
 	return why

@@ -74,12 +74,18 @@ func Message(place uint32, generation uint16) (Word, error) {
 
 // Message is the place and generation that a message word names.
 func (w Word) Message() (place uint32, generation uint16, err error) {
-	const reserved = 0xF | 0xFFFF<<48
-	place, generation = uint32(w.field(4, 31)), uint16(w.field(35, 13))
-	if w&reserved != 0 || place == 0 || place%4 != 0 {
+	place, generation, ok := w.Place()
+	if !ok {
 		return 0, 0, badWord(w)
 	}
 	return place, generation, nil
+}
+
+// Place is Message for the hot functions, into which it is compiled.
+func (w Word) Place() (place uint32, generation uint16, ok bool) {
+	const reserved = 0xF | 0xFFFF<<48
+	place = uint32(w>>4) & (1<<31 - 1)
+	return place, uint16(w>>35) & (1<<13 - 1), w&reserved == 0 && place != 0 && place%4 == 0
 }
 
 // badWord is kept out of the hot functions.

@@ -46,7 +46,7 @@ func (a *app) benchCmd() *cobra.Command {
 	}
 	cmd.AddCommand(
 		a.benchOne("pubsub", "Measure publishing", `Measure --pubs publishers of --count messages each to --subs subscribers, all of them processes. The receivers read
-every message whole and check its number. Status 4: messages were lost.`, 1_000_000, bench.PubSub),
+a word of every cache line of each message, and check its number. Status 4: messages were lost.`, 1_000_000, bench.PubSub),
 		a.benchOne("request", "Measure requests", `Measure --pubs clients that send --count requests together to one echo service and wait for each reply.`,
 			100_000, bench.Request),
 		a.suiteCmd(),

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/bhome-bus/bhome/cmd/internal/bench"
 	"github.com/bhome-bus/bhome/cmd/internal/child"
 	"github.com/bhome-bus/bhome/cmd/internal/latency"
 )
@@ -60,7 +61,7 @@ func roleA(ctx context.Context, s *child.Session) (err error) {
 	}
 	payload := make([]byte, cfg.Size)
 	var sum uint64
-	read := func(b []byte) { sum += touch(b) }
+	read := func(b []byte) { sum += bench.Touch(b) }
 	res := result{Latency: latency.New()}
 	var before, after runtime.MemStats
 	trip := func() error {
@@ -134,7 +135,7 @@ func roleB(ctx context.Context, s *child.Session) (err error) {
 	payload := make([]byte, cfg.Size)
 	var sum uint64
 	over := false
-	read := func(b []byte) { over = b[0] == lastMessage; sum += touch(b) }
+	read := func(b []byte) { over = b[0] == lastMessage; sum += bench.Touch(b) }
 	count := 0
 	for {
 		if err := t.recv(ctx, read); err != nil {

@@ -9,7 +9,6 @@ package suite
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -190,18 +189,6 @@ type result struct {
 	StartNs int64
 	EndNs   int64
 	Allocs  float64
-}
-
-// touch reads one word of every cache line.
-func touch(b []byte) (sum uint64) {
-	for len(b) >= 64 {
-		sum += binary.NativeEndian.Uint64(b)
-		b = b[64:]
-	}
-	if len(b) >= 8 {
-		sum += binary.NativeEndian.Uint64(b)
-	}
-	return sum
 }
 
 func printRows(out io.Writer, rows []Row) error {
