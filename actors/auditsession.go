@@ -49,14 +49,14 @@ func (s *session) audit(q *auditSession, self string) *auditSessionR {
 // auditLink looks at the link's six queues, of which both ends are here.
 func (s *session) auditLink(f *findings) {
 	for i := range wire.SocketCount + upQueues {
-		spec, name := linkSpec(i), fmt.Sprintf("down queue %d", i)
+		spec, name := shmio.LinkSpec(i), fmt.Sprintf("down queue %d", i)
 		wm, err := s.link.Memory(halfOffset(i), spec.WriterSize())
 		hello := s.adm.hello.GetDown()
 		at := i
 		up := i >= wire.SocketCount
 		if up {
 			at = i - wire.SocketCount
-			spec, name, hello = linkSpec(upQueue(at)), fmt.Sprintf("up queue %d", at), s.adm.hello.GetUp()
+			spec, name, hello = shmio.LinkSpec(upQueue(at)), fmt.Sprintf("up queue %d", at), s.adm.hello.GetUp()
 			wm, err = s.adm.seg0.Memory(hello[at].GetOffset(), spec.WriterSize())
 		}
 		var rm []byte

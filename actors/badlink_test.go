@@ -18,7 +18,7 @@ func (r *rawNode) poke(queue int, words ...uint64) {
 	mem := r.upMem[queue]
 	tail := binary.NativeEndian.Uint64(mem[tailAt:])
 	for i, w := range words {
-		binary.NativeEndian.PutUint64(mem[ringAt+(tail+uint64(i))%512*8:], w)
+		binary.NativeEndian.PutUint64(mem[ringAt+(tail+uint64(i))%256*8:], w)
 	}
 	r.setTail(queue, tail+uint64(len(words)))
 }

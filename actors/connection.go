@@ -25,18 +25,16 @@ const (
 	segment0Most   = 4 << 20
 )
 
-// connection is a node's socket: one goroutine that receives (and verifies descriptors, which may block), one that
-// queues, one that sends. It knows nothing of sessions but where to send what it hears.
+// connection is a node's socket: one goroutine that receives (and verifies descriptors, which may block), and one that sends, while
+// there is something to be sent. It knows nothing of sessions but where to send what it hears.
 type connection struct {
 	c       *shmio.Conn
 	root    *actor.RootContext
 	target  atomic.Pointer[actor.PID] // the session; stored once, before serve. Pairs with deliver's load
 	credits chan struct{}
-	in      chan outFrame
-	toSend  chan outFrame
-	acks    chan uint64
-	done    chan struct{} // closed by close
-	transit atomic.Int64  // descriptors that are queued; added by send, taken off by letGo. Pairs with auditHoldings
+	out     chan *outgoing // always one, but for who has taken it; pairs with itself
+	done    chan struct{}  // closed by close
+	transit atomic.Int64   // descriptors that are queued; added by send, taken off by letGo. Pairs with auditHoldings
 	closed  atomic.Bool
 }
 
@@ -67,31 +65,12 @@ type (
 )
 
 func newConnection(c *shmio.Conn, root *actor.RootContext) *connection {
-	k := &connection{c: c, root: root, credits: make(chan struct{}, socketCredits), in: make(chan outFrame), toSend: make(chan outFrame),
-		acks: make(chan uint64, maxUnacked), done: make(chan struct{})}
+	k := &connection{c: c, root: root, credits: make(chan struct{}, socketCredits), out: make(chan *outgoing, 1), done: make(chan struct{})}
+	k.out <- &outgoing{}
 	for range socketCredits {
 		k.credits <- struct{}{}
 	}
 	return k
-}
-
-// send queues a frame; it never blocks for long. The descriptors are the connection's.
-func (k *connection) send(f outFrame) {
-	k.transit.Add(int64(len(f.fds)))
-	select {
-	case k.in <- f:
-	case <-k.done:
-		k.letGo(f)
-	}
-}
-
-// letGo closes the descriptors of a frame that was sent, or will not be.
-func (k *connection) letGo(f outFrame) {
-	closeFDs(f.fds)
-	k.transit.Add(-int64(len(f.fds)))
-	if f.written != nil {
-		f.written()
-	}
 }
 
 // credit lets the receiving goroutine deliver one frame more.
@@ -99,90 +78,6 @@ func (k *connection) credit() {
 	select {
 	case k.credits <- struct{}{}:
 	default:
-	}
-}
-
-// close hangs up; the goroutines end.
-func (k *connection) close() {
-	if k.closed.CompareAndSwap(false, true) {
-		close(k.done)
-		_ = k.c.Close() // it is over either way
-	}
-}
-
-// queue keeps what waits for the sender, in order.
-func (k *connection) queue() {
-	var q []outFrame
-	defer func() {
-		for _, f := range q {
-			k.letGo(f)
-		}
-	}()
-	for {
-		var out chan outFrame
-		var first outFrame
-		if len(q) > 0 {
-			out, first = k.toSend, q[0]
-		}
-		select {
-		case f := <-k.in:
-			if q = append(q, f); len(q) > maxQueued {
-				k.deliver(&socketFault{fmt.Errorf("%d frames wait for the node to read its socket", len(q))})
-				k.close() // nobody takes frames from here on: the session must not wait for that
-				return
-			}
-		case out <- first:
-			q[0] = outFrame{}
-			if q = q[1:]; len(q) == 0 {
-				q = nil
-			}
-		case <-k.done:
-			return
-		}
-	}
-}
-
-// sender writes frames, with at most maxUnacked of those with descriptors unacknowledged.
-func (k *connection) sender() {
-	var seq, acked uint64 // sent, and of them acknowledged: a node's word beyond that counts as that
-	broken := false
-	for {
-		var f outFrame
-		select {
-		case f = <-k.toSend:
-		case a := <-k.acks:
-			acked = max(acked, min(a, seq))
-			continue
-		case <-k.done:
-			return
-		}
-		n := uint64(0)
-		if broken || f.body == nil {
-			k.letGo(f)
-			continue
-		}
-		if len(f.fds) > 0 {
-			n = seq + 1
-			for n-acked > maxUnacked {
-				select {
-				case a := <-k.acks:
-					acked = max(acked, min(a, seq))
-				case <-k.done:
-					k.letGo(f)
-					return
-				}
-			}
-		}
-		b, err := encodeFrame(&bhomev1.Head{Type: uint32(f.typ), Seq: n}, f.body)
-		if err == nil {
-			err = k.c.Send(b, f.fds...)
-		}
-		k.letGo(f)
-		seq = max(seq, n)
-		if err != nil && !broken && !k.closed.Load() {
-			k.deliver(&socketFault{fmt.Errorf("send %v: %w", f.typ, err)})
-			broken = true // frames and acknowledgements are still taken, so that nobody waits for that
-		}
 	}
 }
 
@@ -214,12 +109,7 @@ func (k *connection) receive(ctx context.Context) {
 			k.deliver(&socketFault{err})
 			f.close() // after it is told: to close what a node gave can take as long as it likes
 		case ack != 0:
-			select {
-			case k.acks <- ack:
-			case <-k.done:
-				f.close()
-				return
-			}
+			k.acknowledge(ack)
 			f.close()
 			k.credit()
 		default:

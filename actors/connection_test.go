@@ -32,10 +32,7 @@ func TestUnacknowledgedDescriptors(t *testing.T) {
 		t.Fatal(err)
 	}
 	k := newConnection(c, nil)
-	done := make(chan struct{}, 2)
-	go func() { k.queue(); done <- struct{}{} }()
-	go func() { k.sender(); done <- struct{}{} }()
-	defer func() { k.close(); <-done; <-done }()
+	defer k.close()
 
 	_, bell, err := shmio.NewBell()
 	if err != nil {
@@ -79,14 +76,14 @@ func TestUnacknowledgedDescriptors(t *testing.T) {
 		}
 	}
 	take(1, 4)
-	k.acks <- 1
+	k.acknowledge(1)
 	take(5, 5)
-	k.acks <- 1<<64 - 1 // a lie: all that was sent, no more
+	k.acknowledge(1<<64 - 1) // a lie: all that was sent, no more
 	take(6, 9)
-	k.acks <- 2 // an old one
-	k.acks <- 9
+	k.acknowledge(2) // an old one
+	k.acknowledge(9)
 	take(10, frames)
-	k.acks <- 1<<64 - 1 // while nothing waits
+	k.acknowledge(1<<64 - 1) // while nothing waits
 	fd, err := bell.Share()
 	if err != nil {
 		t.Fatal(err)

@@ -124,7 +124,7 @@ func TestCheckFindsSpoiltWords(t *testing.T) {
 		"up queue 1, at ": func(s *session, mem []byte) {
 			up := mem[s.adm.hello.GetUp()[1].GetOffset():]
 			at := le.Uint64(up[offTail:])
-			le.PutUint64(up[offRing+8*(at%512):], 1|1<<1) // NodeInitReply: the wrong direction
+			le.PutUint64(up[offRing+8*(at%256):], 1|1<<1) // NodeInitReply: the wrong direction
 			le.PutUint64(up[offTail:], at+1)
 		},
 		"down queue 2: shmio: corrupt route": func(s *session, mem []byte) {

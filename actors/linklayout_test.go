@@ -29,10 +29,10 @@ func TestLinkLayout(t *testing.T) {
 		}
 	}
 	for q := range wire.SocketCount {
-		add(q, linkSpec(q).WriterSize(), 640+64)
+		add(q, shmio.LinkSpec(q).WriterSize(), 640+64)
 	}
 	for i := range upQueues {
-		add(wire.SocketCount+i, linkSpec(upQueue(i)).ReaderSize(), linkSpec(upQueue(i)).ReaderSize())
+		add(wire.SocketCount+i, shmio.LinkSpec(upQueue(i)).ReaderSize(), shmio.LinkSpec(upQueue(i)).ReaderSize())
 	}
 	if len(pages) > wire.SocketCount {
 		t.Errorf("the halves begin in %d pages", len(pages))

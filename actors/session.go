@@ -392,8 +392,6 @@ func (s *session) welcome(c actor.Context, m *nodeAttached) error {
 		return err
 	}
 	s.conn.target.Store(self)
-	go s.conn.queue()
-	go s.conn.sender()
 	go s.conn.receive(context.Background())
 	return nil
 }

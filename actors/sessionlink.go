@@ -19,26 +19,17 @@ const (
 	upQueues   = 2
 )
 
-func linkSpec(queue int) shmio.RouteSpec {
-	return shmio.RouteSpec{ID: uint64(16 + queue), Slots: 512, Depth: 512, Out: 32, Policy: shmio.BlockOnFull, Quota: 1 << 20}
-}
-
 // upQueue is the number of an up queue in its route id.
 func upQueue(i int) int { return 8 + i }
 
-// halfOffset is where half i begins: the down queues' writer halves, then the up queues' reader halves. The beginnings are
-// what an idle link touches: those of the reader halves share a page with that of the first writer half, and no page more
-// than needed is begun.
+// halfOffset is where half i begins: the down queues' writer halves, then the up queues' reader halves. They lie side by side, the
+// reader halves first: each page that they take is one more that an idle node costs.
 func halfOffset(i int) uint64 {
-	readers := upQueues * alignUp(linkSpec(0).ReaderSize(), 128)
-	switch {
-	case i >= wire.SocketCount:
-		return shmio.FirstBlock + uint64(i-wire.SocketCount)*readers/upQueues
-	case i == 0:
-		return shmio.FirstBlock + readers
+	reader := shmio.LinkSpec(upQueue(0)).ReaderSize()
+	if i >= wire.SocketCount {
+		return shmio.FirstBlock + uint64(i-wire.SocketCount)*reader
 	}
-	each := alignUp(linkSpec(0).WriterSize(), pageBytes)
-	return shmio.FirstBlock + alignUp(readers+linkSpec(0).WriterSize(), pageBytes) + uint64(i-1)*each
+	return shmio.FirstBlock + upQueues*reader + uint64(i)*shmio.LinkSpec(0).WriterSize()
 }
 
 // alignUp rounds n up to a multiple of to.
@@ -81,7 +72,7 @@ func (b *linkBlock) Returned(uint64) { b.arena.Free(b.off, b.size) }
 func (s *session) layOut() error {
 	s.arena = shmio.NewArena(linkBlocks, linkSize, 64)
 	for q := range s.down {
-		spec := linkSpec(q)
+		spec := shmio.LinkSpec(q)
 		mem, err := s.link.Memory(halfOffset(q), spec.WriterSize())
 		if err != nil {
 			return err
@@ -91,7 +82,7 @@ func (s *session) layOut() error {
 		}
 	}
 	for i := range s.up {
-		spec := linkSpec(upQueue(i))
+		spec := shmio.LinkSpec(upQueue(i))
 		mem, err := s.link.Memory(halfOffset(wire.SocketCount+i), spec.ReaderSize())
 		if err != nil {
 			return err
@@ -115,7 +106,7 @@ func (s *session) joinLink() error {
 		return a.seg0.Memory(h.GetOffset(), size)
 	}
 	for q := range s.down {
-		mem, err := half(a.hello.GetDown()[q], linkSpec(q).ReaderSize())
+		mem, err := half(a.hello.GetDown()[q], shmio.LinkSpec(q).ReaderSize())
 		if err == nil {
 			err = s.down[q].w.Join(mem, ringer)
 		}
@@ -124,7 +115,7 @@ func (s *session) joinLink() error {
 		}
 	}
 	for i := range s.up {
-		mem, err := half(a.hello.GetUp()[i], linkSpec(upQueue(i)).WriterSize())
+		mem, err := half(a.hello.GetUp()[i], shmio.LinkSpec(upQueue(i)).WriterSize())
 		if err == nil {
 			err = s.up[i].Join(mem, ringer)
 		}

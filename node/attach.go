@@ -123,7 +123,7 @@ func (n *Node) connect(ctx context.Context) (_ *link, err error) {
 func (n *Node) hello(lk *link) (*bhomev1.Hello, error) {
 	h := &bhomev1.Hello{Abi: wire.ABIVersion, Name: n.cfg.Name, Resume: n.session.Load()}
 	for q := range 4 {
-		spec := linkSpec(uint64(q))
+		spec := shmio.LinkSpec(q)
 		hf, err := n.mem.allocLink(spec.ReaderSize())
 		if err != nil {
 			return nil, err
@@ -135,7 +135,7 @@ func (n *Node) hello(lk *link) (*bhomev1.Hello, error) {
 		}
 	}
 	for i := range lk.up {
-		spec := linkSpec(uint64(8 + i))
+		spec := shmio.LinkSpec(8 + i)
 		hf, err := n.mem.allocLink(spec.WriterSize())
 		if err != nil {
 			return nil, err
@@ -224,7 +224,7 @@ func (n *Node) adoptWelcome(lk *link, w *bhomev1.Welcome, fds []*shmio.FD, first
 	lk.adopted.Store(lk.generation.Load())
 	ringer := shmio.LinkRinger(lk.bell)
 	for q, h := range w.GetDown() {
-		mem, err := lk.linkSeg.Memory(h.GetOffset(), linkSpec(uint64(q)).WriterSize())
+		mem, err := lk.linkSeg.Memory(h.GetOffset(), shmio.LinkSpec(q).WriterSize())
 		if err == nil {
 			err = lk.downR[q].Join(mem, ringer)
 		}
@@ -234,7 +234,7 @@ func (n *Node) adoptWelcome(lk *link, w *bhomev1.Welcome, fds []*shmio.FD, first
 		lk.down.Add(lk.downR[q])
 	}
 	for i, h := range w.GetUp() {
-		mem, err := lk.linkSeg.Memory(h.GetOffset(), linkSpec(uint64(8+i)).ReaderSize())
+		mem, err := lk.linkSeg.Memory(h.GetOffset(), shmio.LinkSpec(8+i).ReaderSize())
 		if err == nil {
 			err = lk.up[i].w.Join(mem, ringer)
 		}

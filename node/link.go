@@ -76,12 +76,6 @@ type upQueue struct {
 	gate chan struct{} // held by the one that waits for room
 }
 
-// linkSpec is a link's queue: 0–3 down, 8–9 up. The ids are the same on every link, so that each side can fill in its
-// halves before it knows the other.
-func linkSpec(queue uint64) shmio.RouteSpec {
-	return shmio.RouteSpec{ID: 16 + queue, Slots: 512, Depth: 512, Out: 32, Policy: shmio.BlockOnFull, Quota: 1 << 20}
-}
-
 // push puts something into an up queue, waiting for room.
 func (lk *link) push(ctx context.Context, queue int, f func(w *shmio.Writer) shmio.Outcome) error {
 	q := &lk.up[queue]

@@ -20,7 +20,7 @@ const (
 	dataSize     = 256 << 10
 	tailAt       = 128 // of a writer half (docs/abi.md section 4)
 	ringAt       = 640
-	slots        = 512 // of a link's queue
+	slots        = 256 // of an up queue
 	answerWithin = 10 * time.Second
 )
 
@@ -70,10 +70,6 @@ type rawPeer struct {
 	belled   bool // it has got ours
 }
 
-func linkSpec(queue int) shmio.RouteSpec {
-	return shmio.RouteSpec{ID: uint64(16 + queue), Slots: slots, Depth: slots, Out: 32, Policy: shmio.BlockOnFull, Quota: 1 << 20}
-}
-
 // dialRaw makes the segments and connects, and says nothing yet. The Hello is as an honest node's.
 func dialRaw(ctx context.Context, socket string) (r *rawNode, h *bhomev1.Hello, err error) {
 	r = &rawNode{space: shmio.NewSpace(), routes: map[uint64]*rawRoute{}, peers: map[uint64]*rawPeer{}, next: shmio.FirstBlock, changed: make(chan struct{})}
@@ -94,9 +90,9 @@ func dialRaw(ctx context.Context, socket string) (r *rawNode, h *bhomev1.Hello, 
 	r.data.Publish(shmio.StateLaidOut)
 	h = &bhomev1.Hello{Abi: wire.ABIVersion, Name: "hostile"}
 	for q := range r.down {
-		mem, at, err := r.cut(linkSpec(q).ReaderSize())
+		mem, at, err := r.cut(shmio.LinkSpec(q).ReaderSize())
 		if err == nil {
-			r.down[q], err = shmio.NewReader(mem, linkSpec(q))
+			r.down[q], err = shmio.NewReader(mem, shmio.LinkSpec(q))
 		}
 		if err != nil {
 			return r, nil, err
@@ -104,10 +100,10 @@ func dialRaw(ctx context.Context, socket string) (r *rawNode, h *bhomev1.Hello, 
 		h.Down = append(h.Down, &bhomev1.Half{Offset: at})
 	}
 	for i := range r.upMem {
-		mem, at, err := r.cut(linkSpec(8 + i).WriterSize())
+		mem, at, err := r.cut(shmio.LinkSpec(8 + i).WriterSize())
 		if err == nil {
 			r.upMem[i] = mem
-			r.up[i], err = shmio.NewWriter(mem, linkSpec(8+i))
+			r.up[i], err = shmio.NewWriter(mem, shmio.LinkSpec(8+i))
 		}
 		if err != nil {
 			return r, nil, err
@@ -221,7 +217,7 @@ func (r *rawNode) welcome() error {
 	r.closers = append(r.closers, r.center)
 	ringer := shmio.LinkRinger(r.center)
 	for q, half := range w.GetDown() {
-		mem, err := r.link.Memory(half.GetOffset(), linkSpec(q).WriterSize())
+		mem, err := r.link.Memory(half.GetOffset(), shmio.LinkSpec(q).WriterSize())
 		if err == nil {
 			err = r.down[q].Join(mem, ringer)
 		}
@@ -230,7 +226,7 @@ func (r *rawNode) welcome() error {
 		}
 	}
 	for i, half := range w.GetUp() {
-		mem, err := r.link.Memory(half.GetOffset(), linkSpec(8+i).ReaderSize())
+		mem, err := r.link.Memory(half.GetOffset(), shmio.LinkSpec(8+i).ReaderSize())
 		if err == nil {
 			r.upTheirs[i] = mem
 			err = r.up[i].Join(mem, ringer)
