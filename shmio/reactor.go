@@ -14,8 +14,9 @@ import (
 // AllRoutes, as a bell's hint, says that any route may have something.
 const AllRoutes = ^uint32(0)
 
-// backoff is how the backstop slows down: first after the last activity, then twice as long each time, most at last.
-type backoff struct{ first, most time.Duration }
+// backoff is how often the backstop comes: first after something happened, but for busy after the one before; then twice as long
+// each time, most at last.
+type backoff struct{ first, busy, most time.Duration }
 
 // Reactor watches the bells and the deaths of others for one process: one goroutine, parked in Go's netpoller on an epoll
 // descriptor of its own, so that no OS thread is held and a wake-up costs the same however many are watched. It is also
@@ -37,7 +38,7 @@ type Reactor struct {
 
 // NewReactor starts a reactor.
 func NewReactor() (*Reactor, error) {
-	return newReactor(backoff{first: 100 * time.Millisecond, most: 2 * time.Second})
+	return newReactor(backoff{first: 100 * time.Millisecond, busy: time.Second, most: 2 * time.Second})
 }
 
 func newReactor(b backoff) (*Reactor, error) {
@@ -62,8 +63,8 @@ func newReactor(b backoff) (*Reactor, error) {
 	return r, nil
 }
 
-// OnBackstop calls f 100 ms after something happened, then ever more rarely, down to every 2 s: whatever wake-up was
-// lost or stolen is late, and no worse. One call may still follow cancel.
+// OnBackstop calls f 100 ms after something happened, at most each second while more happens, and then ever more rarely, down
+// to every 2 s: whatever wake-up was lost or stolen is late, and no worse. One call may still follow cancel.
 func (r *Reactor) OnBackstop(f func()) (cancel func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -91,7 +92,8 @@ func (r *Reactor) run() {
 		return n > 0
 	}
 	var h hints
-	wait, active := r.backoff.first, false
+	last, wait, active := time.Now(), r.backoff.first, false // the last backstop, and how long after it the next one is
+	due := last.Add(wait)
 	for {
 		n = 0
 		err := r.raw.Read(poll)
@@ -103,20 +105,30 @@ func (r *Reactor) run() {
 			r.dispatch(uint64(uint32(events[i].Fd))|uint64(uint32(events[i].Pad))<<32, &h)
 		}
 		switch {
-		case n > 0 && wait > r.backoff.first: // it had slowed down
-			wait = r.backoff.first
-		case n > 0:
-			active = true // the deadline is close enough: a busy reactor doesn't move it for each event
-			continue
-		case late && active:
-			wait, active = r.backoff.first, false
 		case late:
-			wait = min(2*wait, r.backoff.most)
-		}
-		if late {
 			r.backstop()
+			if last = time.Now(); active {
+				wait, active = r.backoff.busy, false
+			} else {
+				wait = min(2*wait, r.backoff.most)
+			}
+			due = last.Add(wait)
+		case n > 0:
+			if active = true; wait <= r.backoff.busy {
+				continue // the next is close enough: each wakes the process, which in a crowd is most of its work
+			}
+			near := time.Now().Add(r.backoff.first)
+			if soonest := last.Add(r.backoff.busy); near.Before(soonest) {
+				near = soonest
+			}
+			if !near.Before(due) {
+				continue
+			}
+			due, wait = near, r.backoff.busy
+		default:
+			continue
 		}
-		if err := r.file.SetReadDeadline(time.Now().Add(wait)); err != nil {
+		if err := r.file.SetReadDeadline(due); err != nil {
 			return // closed
 		}
 	}

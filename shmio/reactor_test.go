@@ -222,7 +222,7 @@ func TestReactorBackstopSlowsDown(t *testing.T) {
 	checkLeaks(t)
 	const first, most = 10 * time.Millisecond, 40 * time.Millisecond
 	start := time.Now()
-	r, err := newReactor(backoff{first: first, most: most})
+	r, err := newReactor(backoff{first: first, busy: first, most: most})
 	noErr(t, err)
 	defer r.Close()
 	at := make(chan time.Time, 64)
@@ -254,7 +254,7 @@ func TestReactorBackstopSlowsDown(t *testing.T) {
 func TestReactorBackstopAfterActivity(t *testing.T) {
 	checkLeaks(t)
 	const hour = time.Hour
-	r, err := newReactor(backoff{first: time.Millisecond, most: hour})
+	r, err := newReactor(backoff{first: time.Millisecond, busy: time.Millisecond, most: hour})
 	noErr(t, err)
 	defer r.Close()
 	calls := make(chan time.Time, 64)
