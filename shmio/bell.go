@@ -7,7 +7,6 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -145,7 +144,7 @@ func (b *Bell) Close() error {
 // nobody can ring any more. Errors: unix.EAGAIN, unix.EINTR; errBellSpoiled, for good: taking those descriptors in would
 // mean to close them.
 func hear(fd int, buf []byte, guarded bool) (n int, err error) {
-	theCrowd.is(time.Now(), crowdGlance)
+	theCrowd.glance()
 	if !guarded {
 		n, besides, err := quickPeek(fd, buf)
 		if besides {

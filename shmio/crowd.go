@@ -13,8 +13,9 @@ import (
 // that. So what counts is the mean of the last few looks (docs/decisions/0024).
 const (
 	crowdLook   = 2 * time.Millisecond   // between two looks: one costs 3 µs
-	crowdGlance = 10 * time.Millisecond  // between two looks of who doesn't spin anyway
-	crowdForget = 200 * time.Millisecond // after so long without a look nothing is known
+	crowdGlance = 10 * time.Millisecond  // between two looks of who doesn't spin anyway,
+	crowdStays  = 500 * time.Millisecond // and while there is one: a thousand processes look
+	crowdForget = 2 * time.Second        // after so long without a look nothing is known
 	crowdWeight = 16                     // a look is a 16th of the mean
 	crowdOne    = 256                    // one thread, in the mean
 )
@@ -45,6 +46,15 @@ func (c *crowd) is(now time.Time, every time.Duration) bool {
 		c.mu.Unlock()
 	}
 	return c.here.Load()
+}
+
+// glance is is for who doesn't spin.
+func (c *crowd) glance() {
+	every := crowdGlance
+	if c.here.Load() {
+		every = crowdStays
+	}
+	c.is(time.Now(), every)
 }
 
 // judge looks; mu is held.

@@ -28,6 +28,7 @@ type Inbox struct {
 	mu       sync.Mutex // held for a few looks at most; guards the places of all readers, too
 	all, hot []*Reader
 	pos      int    // in hot: whose turn it is
+	taken    int    // messages of the route whose turn it is, in a row
 	hits     uint64 // messages found
 	waiters  int    // parked, or about to be
 	leading  bool   // one of them sleeps at the favourite's bell
@@ -258,6 +259,9 @@ func (in *Inbox) ReceiveBatch(ctx context.Context, recs []*Record) (r *Reader, n
 	n, _ = r.TryReceiveBatch(recs[1:]) // an error is sticky: the next poll meets it
 	in.hits += uint64(n)
 	r.place.lastHit = in.hits
+	if in.pos < len(in.hot) && in.hot[in.pos] == r {
+		in.tookOf(n)
+	}
 	return r, 1 + n, nil
 }
 
@@ -345,6 +349,18 @@ func (in *Inbox) armAll() bool {
 	return true
 }
 
+// inTurn is how many messages of a route are taken before it is another's turn: what is looked at for a message is there for the
+// next, too.
+const inTurn = 8
+
+// tookOf counts messages of the route whose turn it is.
+func (in *Inbox) tookOf(n int) {
+	if in.taken += n; in.taken >= inTurn {
+		in.pos++
+		in.taken = 0
+	}
+}
+
 // poll looks once at each hot route, from the one whose turn it is. Called with mu held.
 func (in *Inbox) poll(rec *Record) (*Reader, error) {
 	for n := len(in.hot); n > 0; n-- {
@@ -358,11 +374,12 @@ func (in *Inbox) poll(rec *Record) (*Reader, error) {
 			return r, err
 		}
 		if ok {
-			in.pos++
+			in.tookOf(1)
 			in.hits++
 			r.place.lastHit = in.hits
 			return r, nil
 		}
+		in.taken = 0
 		if r == in.favourite || in.hits-r.place.lastHit < coolAfter || !in.cool(r) {
 			in.pos++ // else another stands in its place
 		}

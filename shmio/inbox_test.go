@@ -3,6 +3,7 @@ package shmio
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -44,22 +45,46 @@ func (in *Inbox) untilParked(n int) {
 
 func TestInboxTakesTurns(t *testing.T) {
 	in, ps := inboxOf(t, Park, 3)
-	for i := range uint64(9) {
+	for i := range uint64(inTurn + 3) {
 		ps[0].send(i)
 	}
 	ps[1].send(0)
+	ps[1].send(1)
 	ps[2].send(0)
 	var rec Record
-	var order []int
-	for range 5 {
+	var order, want []int
+	for range inTurn + 6 {
 		r, err := in.Receive(t.Context(), &rec)
 		if err != nil {
 			t.Fatal(err)
 		}
 		order = append(order, r.Tag().(int))
 	}
-	if order[0] != 0 || order[1] != 1 || order[2] != 2 || order[3] != 0 || order[4] != 0 {
-		t.Fatal(order)
+	for range inTurn {
+		want = append(want, 0)
+	}
+	if want = append(want, 1, 1, 2, 0, 0, 0); !slices.Equal(order, want) {
+		t.Fatalf("messages came from %v, want %v", order, want)
+	}
+}
+
+// A batch is as many turns as it has messages: the next one is another route's.
+func TestInboxTakesTurnsInBatches(t *testing.T) {
+	in, ps := inboxOf(t, Park, 2)
+	for _, p := range ps {
+		for i := range uint64(2 * inTurn) {
+			p.send(i)
+		}
+	}
+	recs := make([]*Record, inTurn)
+	for i := range recs {
+		recs[i] = new(Record)
+	}
+	for k, want := range []int{0, 1, 0, 1} {
+		r, n, err := in.ReceiveBatch(t.Context(), recs)
+		if err != nil || n != inTurn || r.Tag().(int) != want {
+			t.Fatalf("batch %d: %d messages of route %v, %v; want %d of route %d", k, n, r.Tag(), err, inTurn, want)
+		}
 	}
 }
 

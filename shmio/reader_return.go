@@ -77,8 +77,11 @@ func (r *Reader) flush() {
 	}
 }
 
-// manyOthers is with how many other routes that have something to read a reader may let a writer sleep longer.
-const manyOthers = 8
+// With how many other routes that have something to read a reader may let a writer sleep longer, and until it has read all.
+const (
+	manyOthers    = 8
+	crowdOfOthers = 64
+)
 
 // ringSpace rings a writer that waits for space, once for each time that it fell asleep: not for each slot that gets
 // free, or the two would take turns at every message, but when a quarter of what waited then is read (three where the reader
@@ -93,8 +96,13 @@ func (r *Reader) ringSpace() {
 	head, tail := r.half.head.Load(), r.peer.tail.Load()
 	if r.spaceSeen.Swap(e) != e { // several may see it first: they come to about the same
 		part := uint64(1)
-		if in := r.inbox.Load(); in != nil && in.others.Load() >= manyOthers { // pairs with Inbox.heat
-			part = 3 // there is enough to read meanwhile
+		if in := r.inbox.Load(); in != nil { // pairs with Inbox.heat
+			switch others := in.others.Load(); {
+			case others >= crowdOfOthers:
+				part = 4
+			case others >= manyOthers:
+				part = 3 // there is enough to read meanwhile
+			}
 		}
 		r.spaceAt.Store(head + (tail-head)*part/4)
 	}

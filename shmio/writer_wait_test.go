@@ -154,9 +154,9 @@ func TestJoinRefuses(t *testing.T) {
 	}
 }
 
-// A sender that waits is rung when a quarter of what waited is read; where the reader has enough else to read, when three are.
+// A sender that waits is rung when a quarter of what waited is read; where the reader has enough else to read, when three are, or all.
 func TestSenderIsRungLaterInACrowd(t *testing.T) {
-	for _, tc := range []struct{ others, want int }{{0, 2}, {manyOthers - 1, 2}, {manyOthers, 6}} {
+	for _, tc := range []struct{ others, want int }{{0, 2}, {manyOthers - 1, 2}, {manyOthers, 6}, {crowdOfOthers - 1, 6}, {crowdOfOthers, 8}} {
 		in := NewInbox(Park)
 		pair := func() *pair {
 			p := newPair(t, RouteSpec{Slots: 8, Depth: 8, Out: 8, Policy: BlockOnFull})
