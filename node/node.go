@@ -35,6 +35,7 @@ type Node struct {
 	cfg     Config
 	log     hclog.Logger
 	reactor *shmio.Reactor
+	seats   atomic.Int32 // at bells; pairs with itself
 	mem     *memory
 	mag     *magazine
 	replies *replies

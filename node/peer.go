@@ -34,6 +34,7 @@ type peer struct {
 	oldBells  []*shmio.Watch
 	rings     shmio.Rings // of those two
 	deaf      bool        // to them: it rang for nothing
+	seating   seating     // who waits for a ring of its
 	pidWatch  *shmio.Watch
 	out       map[uint32]*outRoute // by the low half of the route id: what a bell says
 }
@@ -82,7 +83,7 @@ func (p *peer) makeBell() (write *shmio.FD, err error) {
 	return write, nil
 }
 
-// onBell runs on the reactor's goroutine. The hint is the peer's word: at worst it makes us look in vain, but not for ever.
+// onBell runs where the bell is heard: on the reactor's goroutine, or in who sleeps at it. The hint is the peer's word: at worst it makes us look in vain, but not for ever.
 func (p *peer) onBell(hint uint32) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -109,6 +110,7 @@ func (p *peer) onBell(hint uint32) {
 		return
 	}
 	p.deaf = true
+	p.seating.drop()
 	for _, w := range append(p.oldBells, p.bellWatch) {
 		_ = w.Close() // there is nothing to lose
 	}

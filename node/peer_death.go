@@ -156,6 +156,7 @@ func (n *Node) forgetPeer(p *peer) {
 func (p *peer) close() {
 	p.forgetUnmapped(nil)
 	p.mu.Lock()
+	p.seating.drop()
 	bell, watches := p.bell.Swap(nil), append(p.oldBells, p.bellWatch, p.pidWatch)
 	p.bellWatch, p.pidWatch, p.oldBells = nil, nil, nil
 	control := p.control

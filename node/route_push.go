@@ -206,15 +206,9 @@ func (o *outRoute) wait(ctx context.Context, m *message, limit time.Duration) er
 			limit = max(limit-time.Since(began), 1)
 		}
 	}
-	var expired <-chan time.Time
+	var until time.Time
 	if limit > 0 {
-		if o.timer == nil {
-			o.timer = time.NewTimer(limit)
-		} else {
-			o.timer.Reset(limit)
-		}
-		defer o.timer.Stop()
-		expired = o.timer.C
+		until = time.Now().Add(limit)
 	}
 	for {
 		switch out, err := o.push(m, true); {
@@ -223,14 +217,9 @@ func (o *outRoute) wait(ctx context.Context, m *message, limit time.Duration) er
 		case out != shmio.Full:
 			return nil
 		}
-		err := error(nil)
-		select {
-		case <-o.w.SpaceC():
+		err := o.awaitSpace(ctx, until)
+		if err == nil {
 			continue
-		case <-ctx.Done():
-			err = context.Cause(ctx)
-		case <-expired:
-			err = errConsent
 		}
 		o.mu.Lock()
 		if !o.freed {
@@ -238,5 +227,41 @@ func (o *outRoute) wait(ctx context.Context, m *message, limit time.Duration) er
 		}
 		o.mu.Unlock()
 		return err
+	}
+}
+
+// awaitSpace waits until somebody says that there may be room; an error: ctx or the time until then (zero: no limit) is over.
+func (o *outRoute) awaitSpace(ctx context.Context, until time.Time) error {
+	s := o.peer.sit()
+	if s != nil {
+		ok := s.sleep(ctx, o.w, until)
+		o.peer.rise(s, !ok)
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case !until.IsZero() && !time.Now().Before(until):
+			return errConsent
+		}
+		return nil
+	}
+	defer o.peer.rise(nil, false)
+	var expired <-chan time.Time
+	if !until.IsZero() {
+		left := max(time.Until(until), 1)
+		if o.timer == nil {
+			o.timer = time.NewTimer(left)
+		} else {
+			o.timer.Reset(left)
+		}
+		defer o.timer.Stop()
+		expired = o.timer.C
+	}
+	select {
+	case <-o.w.SpaceC():
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-expired:
+		return errConsent
 	}
 }

@@ -19,7 +19,8 @@ type bedside struct {
 	raw  syscall.RawConn
 	poll func(fd uintptr) bool // made once: waiting allocates nothing
 	buf  []byte
-	rang bool
+	n    int  // what of it the last sleep has heard
+	rang bool // and whether it was ended by a ring
 
 	guarded bool
 }
@@ -47,7 +48,7 @@ func newBedside(bell *FD) (*bedside, error) {
 	b.poll = func(fd uintptr) bool {
 		n, err := hear(int(fd), b.buf, b.guarded)
 		// Any other error, and the end of all ringers, end the sleep: Go's netpoller is told of each change once.
-		b.rang = n > 0
+		b.n, b.rang = n, n > 0
 		return b.rang || err != unix.EAGAIN && err != unix.EINTR
 	}
 	return b, nil

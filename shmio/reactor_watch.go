@@ -107,13 +107,18 @@ func (w *Watch) rung(h *hints) {
 	case err != nil || n <= 0:
 		w.unregister() // nobody can ring it any more, or nobody should: it would be reported for ever
 		return
-	case n >= bellRoom || n%4 != 0:
+	}
+	w.tell(h.buf[:n], h.seen[:0])
+}
+
+// tell calls onBell with what was heard. seen is room for as many hints as are told one by one.
+func (w *Watch) tell(heard []byte, seen []uint32) {
+	if len(heard) >= bellRoom || len(heard)%4 != 0 {
 		w.onBell(AllRoutes)
 		return
 	}
-	seen := h.seen[:0]
-	for at := 0; at < n; at += 4 {
-		hint := binary.NativeEndian.Uint32(h.buf[at:])
+	for ; len(heard) > 0; heard = heard[4:] {
+		hint := binary.NativeEndian.Uint32(heard)
 		if slices.Contains(seen, hint) {
 			continue
 		}

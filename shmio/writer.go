@@ -8,7 +8,7 @@ import (
 // Writer is the sender's end of a route: it owns the writer half and believes nothing that the reader half says. What
 // a hostile reader stores there can spoil this route and nothing else.
 //
-// It is not concurrent: its owner locks. WakeSpace and SpaceC alone may be used by anybody.
+// It is not concurrent: its owner locks. WakeSpace, SpaceC and SetAlarm alone may be used by anybody.
 //
 // All cursors are compared by their difference, so that they may wrap.
 type Writer struct {
@@ -44,8 +44,9 @@ type Writer struct {
 
 	need      need
 	space     chan struct{}
-	spaceSeen atomic.Uint64 // last epoch of wantsSpace; pairs with SpaceWanted
-	rungFor   uint64        // last epoch of armed that was rung for
+	alarm     atomic.Pointer[func()] // pairs with WakeSpace: it fills space, then loads this
+	spaceSeen atomic.Uint64          // last epoch of wantsSpace; pairs with SpaceWanted
+	rungFor   uint64                 // last epoch of armed that was rung for
 
 	sent, dropped, badReturns uint64
 	gained                    uint32 // messages that the last look for room made room for

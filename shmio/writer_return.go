@@ -179,4 +179,11 @@ func (w *Writer) WakeSpace() {
 	case w.space <- struct{}{}:
 	default:
 	}
+	if alarm := w.alarm.Load(); alarm != nil {
+		(*alarm)()
+	}
 }
+
+// SetAlarm has WakeSpace call alarm besides, until it is nil: for one that sleeps elsewhere than at SpaceC. Look at SpaceC after setting
+// it: what came before is there.
+func (w *Writer) SetAlarm(alarm *func()) { w.alarm.Store(alarm) }
