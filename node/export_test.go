@@ -231,3 +231,24 @@ func HoldReturns(n *Node, name string) (release func(drops int)) {
 }
 
 const MaxLeaving = maxLeaving
+
+// Seats is how many bells senders of n sleep at themselves.
+func Seats(n *Node) int { return int(n.seats.Load()) }
+
+// SeatAfter is after how many waits a sender does.
+const SeatAfter = seatAfter
+
+// Waiting is how many senders of n wait for room at name, and whether one of them is on a seat.
+func Waiting(n *Node, name string) (waiting int, seated bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, p := range n.peers {
+		if p.name == name {
+			p.mu.Lock()
+			waiting += p.seating.waiting
+			seated = seated || p.seating.seat != nil && p.seating.seat.taken
+			p.mu.Unlock()
+		}
+	}
+	return waiting, seated
+}
