@@ -32,9 +32,6 @@ func halfOffset(i int) uint64 {
 	return shmio.FirstBlock + upQueues*reader + uint64(i)*shmio.LinkSpec(0).WriterSize()
 }
 
-// alignUp rounds n up to a multiple of to.
-func alignUp(n, to uint64) uint64 { return (n + to - 1) / to * to }
-
 func linkHalves() (down, up []*bhomev1.Half) {
 	for q := range wire.SocketCount {
 		down = append(down, &bhomev1.Half{Offset: halfOffset(q)})
