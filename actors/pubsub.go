@@ -172,7 +172,7 @@ func (p *pubSub) subscribe(c actor.Context, f *busFrame, m *bhomev1.Subscribe) {
 	p.bySub[key.session]++
 	p.uids.add(s.party.id.UID, uidUse{subscriptions: 1})
 	p.patterns.add(m.GetPattern(), key)
-	id, op := p.router.begin(func(c actor.Context) { commonReply(c, f.to, nil) })
+	id, op := p.router.begin(f.id.Session, func(c actor.Context) { commonReply(c, f.to, nil) })
 	if p.resuming[key.session] == nil { // else they would wait for each other
 		p.resuming.hold(id, op)
 	}
@@ -316,7 +316,7 @@ func (p *pubSub) advertise(c actor.Context, f *busFrame, m *bhomev1.Advertise) {
 		p.topics.add(topic, topic)
 	}
 	p.byTopic[topic][f.id.Session] = struct{}{}
-	id, op := p.router.begin(func(c actor.Context) {
+	id, op := p.router.begin(f.id.Session, func(c actor.Context) {
 		c.Send(f.to.session, &frameOut{to: f.to, typ: bhomev1.MsgType_MSG_TYPE_ADVERTISE_REPLY, body: &bhomev1.AdvertiseReply{TopicId: topicID, Access: group}})
 	})
 	for _, s := range subs {

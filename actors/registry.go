@@ -191,7 +191,7 @@ func (g *registry) register(c actor.Context, f *busFrame, m *bhomev1.RegisterRPC
 	for _, r := range g.kept[key] {
 		g.resume(p, r)
 	}
-	id, op := g.router.begin(func(c actor.Context) { commonReply(c, f.to, nil) })
+	id, op := g.router.begin(f.id.Session, func(c actor.Context) { commonReply(c, f.to, nil) })
 	for _, cl := range s.clients {
 		g.pair(c, cl, p, id, op)
 	}
@@ -242,7 +242,7 @@ func (g *registry) connect(c actor.Context, f *busFrame, m *bhomev1.ConnectServi
 	cl := &serviceClient{party: partyOf(f), topic: m.GetTopic(), quota: m.GetQuota()}
 	mine[m.GetTopic()], s.clients[f.id.Session] = cl, cl
 	var over *bhomev1.ErrorMsg // why there is no route to any of the providers
-	id, op := g.router.begin(func(c actor.Context) {
+	id, op := g.router.begin(f.id.Session, func(c actor.Context) {
 		if over != nil {
 			refuse(over)
 			return
@@ -403,7 +403,7 @@ func (g *registry) onNodeState(c actor.Context, m *nodeState) {
 	} else {
 		g.offline[m.session] = true
 	}
-	id, op := g.router.begin(func(actor.Context) {})
+	id, op := g.router.begin(0, func(actor.Context) {})
 	for key, p := range g.providers {
 		if key.session != m.session {
 			continue

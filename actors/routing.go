@@ -20,6 +20,7 @@ type router struct {
 
 type routeOp struct {
 	waits map[uint64]int // acks outstanding, by session
+	asker uint64         // its session: it is answered when its own frames are on its socket, too
 	done  func(c actor.Context)
 }
 
@@ -38,10 +39,10 @@ func (r *router) routeID() uint64 {
 	return uint64(rand.Uint32()&0x7fffffff)<<32 | uint64(low)
 }
 
-// begin starts an operation whose done runs when the acks counted with expect have come.
-func (r *router) begin(done func(c actor.Context)) (uint64, *routeOp) {
+// begin starts an operation, for asker's session (0: nobody's), whose done runs when the acks counted in waits have come.
+func (r *router) begin(asker uint64, done func(c actor.Context)) (uint64, *routeOp) {
 	r.nextOp++
-	op := &routeOp{waits: map[uint64]int{}, done: done}
+	op := &routeOp{waits: map[uint64]int{}, asker: asker, done: done}
 	r.ops[r.nextOp] = op
 	return r.nextOp, op
 }
@@ -88,10 +89,15 @@ func partyOf(f *busFrame) party { return party{id: f.id, pid: f.to.session} }
 func (r *router) open(c actor.Context, o *bhomev1.RouteOpen, w, rd party, op uint64, run *routeOp) {
 	ro := cloneOpen(o)
 	ro.Role, ro.PeerSession, ro.PeerProc, ro.PeerPid = bhomev1.Role_ROLE_READER, w.id.Session, w.id.Name, w.id.PID
-	c.Send(rd.pid, &openRoute{open: ro, peer: w.pid})
+	msg := &openRoute{open: ro, peer: w.pid}
+	if run != nil && run.asker == rd.id.Session {
+		run.waits[rd.id.Session]++
+		msg.ack, msg.op = c.Self(), op
+	}
+	c.Send(rd.pid, msg)
 	wo := cloneOpen(o)
 	wo.Role, wo.PeerSession, wo.PeerProc, wo.PeerPid = bhomev1.Role_ROLE_WRITER, rd.id.Session, rd.id.Name, rd.id.PID
-	msg := &openRoute{open: wo, peer: rd.pid}
+	msg = &openRoute{open: wo, peer: rd.pid}
 	if run != nil {
 		run.waits[w.id.Session]++
 		msg.ack, msg.op = c.Self(), op
