@@ -152,10 +152,14 @@ func (sp *Space) Touch(recs []*Record) (sum byte) {
 		}
 		for i := range list {
 			e := &list[i]
-			if at := uint64(place) - e.base; at < e.places && e.generation == generation {
-				sum += e.seg.mem[at*placeUnit]
-				break
+			at := uint64(place) - e.base
+			if at >= e.places || e.generation != generation {
+				continue
 			}
+			if mem, off := e.seg.mem, at*placeUnit; off < uint64(len(mem)) {
+				sum += mem[off]
+			}
+			break
 		}
 	}
 	return sum
