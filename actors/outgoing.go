@@ -10,7 +10,7 @@ import (
 // gives it back at once. A goroutine sends while there is something to be sent, and no longer: an idle node costs none.
 type outgoing struct {
 	frames  []outFrame
-	seq     uint64 // of the last frame with descriptors that was sent,
+	seq     uint64 // of the last frame with descriptors that is sent,
 	acked   uint64 // and acknowledged: a node's word beyond that counts as that
 	running bool   // the goroutine is there
 	broken  bool   // nothing can be sent any more; what waits is still let go of, so that nobody waits for that
@@ -74,10 +74,10 @@ func (k *connection) close() {
 
 // write is the goroutine: it sends until there is nothing to be sent.
 func (k *connection) write() {
-	sent, broken := uint64(0), false
+	broken := false
 	for {
 		o := <-k.out
-		o.seq, o.broken = max(o.seq, sent), o.broken || broken
+		o.broken = o.broken || broken
 		if !o.ready() {
 			o.running = false
 			if len(o.frames) == 0 {
@@ -91,7 +91,8 @@ func (k *connection) write() {
 		o.frames = o.frames[1:]
 		skip, n := o.closed || o.broken || f.body == nil, uint64(0)
 		if len(f.fds) > 0 && !skip {
-			n = o.seq + 1
+			o.seq++ // before it is sent: its acknowledgement may be faster than we are
+			n = o.seq
 		}
 		k.out <- o
 		if skip {
@@ -103,7 +104,6 @@ func (k *connection) write() {
 			err = k.c.Send(b, f.fds...)
 		}
 		k.letGo(f)
-		sent = n
 		if err != nil && !k.closed.Load() {
 			k.deliver(&socketFault{fmt.Errorf("send %v: %w", f.typ, err)})
 		}
