@@ -96,7 +96,7 @@ func (c *center) open() (err error) {
 		return err
 	}
 	c.public.Publish(shmio.StateRegistered)
-	if c.reactor, err = shmio.NewReactor(); err != nil {
+	if c.reactor, err = shmio.NewReactor(0); err != nil {
 		closeSegment(c.public)
 		return err
 	}

@@ -106,7 +106,7 @@ func Attach(ctx context.Context, cfg Config) (*Node, error) {
 	n.mag = newMagazine(n, cfg.Magazine)
 	n.replies = newReplies(n)
 	var err error
-	if n.reactor, err = shmio.NewReactor(); err != nil {
+	if n.reactor, err = shmio.NewReactor(time.Second); err != nil {
 		return nil, fmt.Errorf("attach: %w", err)
 	}
 	if n.mem, err = newMemory(); err != nil {

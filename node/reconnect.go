@@ -18,6 +18,9 @@ const (
 	backoffMost  = 300 * time.Millisecond
 )
 
+// hurryAfterLoss is how long after the loss of a center lost wake-ups are looked for often.
+const hurryAfterLoss = 10 * time.Second
+
 // keepLink replaces the link whenever it is lost, until the node closes.
 func (n *Node) keepLink() {
 	for {
@@ -30,6 +33,7 @@ func (n *Node) keepLink() {
 		case <-n.ctx.Done():
 			return
 		}
+		n.reactor.Hurry(hurryAfterLoss) // others wait for what this node has to tell the next center
 		n.state.CompareAndSwap(int32(StateOnline), int32(StateReconnecting))
 		n.link.Store(nil)
 		n.linked.Fire()

@@ -86,7 +86,7 @@ func BenchmarkBellRoundTrip(b *testing.B) {
 
 func mustReactor(tb testing.TB) *Reactor {
 	tb.Helper()
-	r, err := NewReactor()
+	r, err := NewReactor(0)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -112,7 +112,7 @@ func (p *proc) kill() {
 // doesn't tidy up lost descriptors.
 func checkLeaks(t *testing.T) {
 	t.Helper()
-	r, err := NewReactor() // the runtime's own descriptors exist from here on
+	r, err := NewReactor(time.Second) // the runtime's own descriptors exist from here on
 	if err != nil {
 		t.Fatal(err)
 	}

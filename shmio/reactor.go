@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -27,6 +28,7 @@ type Reactor struct {
 	raw     syscall.RawConn
 	backoff backoff
 	done    chan struct{} // closed when the goroutine has ended
+	hurry   atomic.Uint64 // until when, by CoarseNow; pairs with run's load
 
 	mu        sync.Mutex
 	epfd      int // file's; used under mu, and only while not closed
@@ -36,9 +38,17 @@ type Reactor struct {
 	closed    bool
 }
 
-// NewReactor starts a reactor.
-func NewReactor() (*Reactor, error) {
-	return newReactor(backoff{first: 100 * time.Millisecond, busy: time.Second, most: 2 * time.Second})
+// NewReactor starts a reactor. busy is how often the backstop comes while things happen, 100 ms to 2 s: it costs a wake-up of the
+// process each time, and is how late a lost wake-up is noticed then.
+func NewReactor(busy time.Duration) (*Reactor, error) {
+	const first, most = 100 * time.Millisecond, 2 * time.Second
+	return newReactor(backoff{first: first, busy: min(max(busy, first), most), most: most})
+}
+
+// Hurry has the backstop come each 100 ms for so long: for when others come and go, and wait for what this process has to say.
+func (r *Reactor) Hurry(d time.Duration) {
+	r.hurry.Store(CoarseNow() + uint64(d))
+	_ = r.file.SetReadDeadline(time.Now().Add(r.backoff.first)) // it fails once closed: there is nothing to hurry for
 }
 
 func newReactor(b backoff) (*Reactor, error) {
@@ -63,8 +73,8 @@ func newReactor(b backoff) (*Reactor, error) {
 	return r, nil
 }
 
-// OnBackstop calls f 100 ms after something happened, at most each second while more happens, and then ever more rarely, down
-// to every 2 s: whatever wake-up was lost or stolen is late, and no worse. One call may still follow cancel.
+// OnBackstop calls f 100 ms after something happened, as often as NewReactor was told while more happens, and then ever more
+// rarely, down to every 2 s: whatever wake-up was lost or stolen is late, and no worse. One call may still follow cancel.
 func (r *Reactor) OnBackstop(f func()) (cancel func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -107,12 +117,16 @@ func (r *Reactor) run() {
 		switch {
 		case late:
 			r.backstop()
-			if last = time.Now(); active {
-				wait, active = r.backoff.busy, false
-			} else {
+			last = time.Now()
+			switch {
+			case CoarseNow() < r.hurry.Load():
+				wait = r.backoff.first
+			case active:
+				wait = r.backoff.busy
+			default:
 				wait = min(2*wait, r.backoff.most)
 			}
-			due = last.Add(wait)
+			due, active = last.Add(wait), false
 		case n > 0:
 			if active = true; wait <= r.backoff.busy {
 				continue // the next is close enough: each wakes the process, which in a crowd is most of its work
