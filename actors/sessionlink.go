@@ -20,7 +20,7 @@ const (
 )
 
 // upQueue is the number of an up queue in its route id.
-func upQueue(i int) int { return 8 + i }
+func upQueue(i int) int { return shmio.FirstUpQueue + i }
 
 // halfOffset is where half i begins: the down queues' writer halves, then the up queues' reader halves. They lie side by side, the
 // reader halves first: each page that they take is one more that an idle node costs.

@@ -135,7 +135,7 @@ func (n *Node) hello(lk *link) (*bhomev1.Hello, error) {
 		}
 	}
 	for i := range lk.up {
-		spec := shmio.LinkSpec(8 + i)
+		spec := shmio.LinkSpec(shmio.FirstUpQueue + i)
 		hf, err := n.mem.allocLink(spec.WriterSize())
 		if err != nil {
 			return nil, err
@@ -234,7 +234,7 @@ func (n *Node) adoptWelcome(lk *link, w *bhomev1.Welcome, fds []*shmio.FD, first
 		lk.down.Add(lk.downR[q])
 	}
 	for i, h := range w.GetUp() {
-		mem, err := lk.linkSeg.Memory(h.GetOffset(), shmio.LinkSpec(8+i).ReaderSize())
+		mem, err := lk.linkSeg.Memory(h.GetOffset(), shmio.LinkSpec(shmio.FirstUpQueue+i).ReaderSize())
 		if err == nil {
 			err = lk.up[i].w.Join(mem, ringer)
 		}

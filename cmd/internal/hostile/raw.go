@@ -100,10 +100,10 @@ func dialRaw(ctx context.Context, socket string) (r *rawNode, h *bhomev1.Hello, 
 		h.Down = append(h.Down, &bhomev1.Half{Offset: at})
 	}
 	for i := range r.upMem {
-		mem, at, err := r.cut(shmio.LinkSpec(8 + i).WriterSize())
+		mem, at, err := r.cut(shmio.LinkSpec(shmio.FirstUpQueue + i).WriterSize())
 		if err == nil {
 			r.upMem[i] = mem
-			r.up[i], err = shmio.NewWriter(mem, shmio.LinkSpec(8+i))
+			r.up[i], err = shmio.NewWriter(mem, shmio.LinkSpec(shmio.FirstUpQueue+i))
 		}
 		if err != nil {
 			return r, nil, err
@@ -226,7 +226,7 @@ func (r *rawNode) welcome() error {
 		}
 	}
 	for i, half := range w.GetUp() {
-		mem, err := r.link.Memory(half.GetOffset(), shmio.LinkSpec(8+i).ReaderSize())
+		mem, err := r.link.Memory(half.GetOffset(), shmio.LinkSpec(shmio.FirstUpQueue+i).ReaderSize())
 		if err == nil {
 			r.upTheirs[i] = mem
 			err = r.up[i].Join(mem, ringer)
