@@ -199,6 +199,9 @@ func (m *msgRecords) unchargeAll(n *nodeRecord, bytes uint64, segments int) {
 	m.uids[n.uid] = u
 }
 
+// attachGarbage is what is left over of an attachment in all actors, bytes: some 50 KiB are allocated for it, some 20 stay.
+const attachGarbage = 30 << 10
+
 func (m *msgRecords) attach(a *nodeAttach) (base, generation uint32, err *bhomev1.ErrorMsg) {
 	n := &nodeRecord{session: a.id.Session, uid: a.id.UID, process: a.id.PID, name: a.name, pid: a.from, pages: newNodePages(), growing: map[string]*growth{}}
 	if err := m.charge(n, a.control); err != nil {
@@ -226,6 +229,7 @@ func (m *msgRecords) attach(a *nodeAttach) (base, generation uint32, err *bhomev
 	}
 	n.pages.add(&dataSegment{base: base, generation: generation, size: size, seg: a.data})
 	m.nodes[n.session] = n
+	m.garbage.Let(attachGarbage)
 	return base, generation, nil
 }
 

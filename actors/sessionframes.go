@@ -261,6 +261,9 @@ func (s *session) onRegistered(c actor.Context, m *procRegistered) {
 		s.state, s.registered = stateOnline, true
 		s.id.Since = time.Now()
 		s.log.Info("online", s.who("index", s.id.ProcIndex)...)
+		for _, n := range s.data {
+			n.seg.Unload() // what the node had to say until now lay there; most have nothing more to say for long
+		}
 		c.Send(s.roles.msgs, &nodeNamed{session: s.id.Session, from: c.Self(), name: s.id.Name})
 		c.Send(s.roles.center, &nodeOnline{id: s.id, displaced: m.displaced})
 	}

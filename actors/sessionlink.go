@@ -16,7 +16,9 @@ import (
 const (
 	linkSize   = 1 << 20
 	linkBlocks = 128 << 10 // where the blocks begin
-	upQueues   = 2
+
+	linkHalvesAt = 2048 + 128 // behind the route generation, on the segment's first page
+	upQueues     = 2
 )
 
 // upQueue is the number of an up queue in its route id.
@@ -27,9 +29,9 @@ func upQueue(i int) int { return shmio.FirstUpQueue + i }
 func halfOffset(i int) uint64 {
 	reader := shmio.LinkSpec(upQueue(0)).ReaderSize()
 	if i >= wire.SocketCount {
-		return shmio.FirstBlock + uint64(i-wire.SocketCount)*reader
+		return linkHalvesAt + uint64(i-wire.SocketCount)*reader
 	}
-	return shmio.FirstBlock + upQueues*reader + uint64(i)*shmio.LinkSpec(0).WriterSize()
+	return linkHalvesAt + upQueues*reader + uint64(i)*shmio.LinkSpec(0).WriterSize()
 }
 
 func linkHalves() (down, up []*bhomev1.Half) {

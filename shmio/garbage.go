@@ -12,6 +12,7 @@ import (
 // for concurrent use.
 type Garbage struct {
 	bytes atomic.Uint64 // let go and not known to be collected; pairs with itself: who swaps it out collects
+	again atomic.Int32  // collections that are still to follow the last; pairs with itself
 }
 
 // Worth a collection is garbage of at least so many bytes, and at least one in so many of the heap: a large program's heap
@@ -21,15 +22,23 @@ const (
 	garbageShare = 8
 )
 
+// afterwards is how many collections follow one that was worth it: each at most halves the stacks of goroutines that went deep and
+// now wait, from 8 KiB to the 2 that they begin with.
+const afterwards = 2
+
 // Let counts bytes of heap that nothing refers to any more.
 func (g *Garbage) Let(bytes int) { g.bytes.Add(uint64(max(bytes, 0))) }
 
-// Collect runs the garbage collector if enough was let go, gives back what is free, and reports whether it did. It takes milliseconds, with a large
-// heap more, in which other goroutines go on.
+// Collect runs the garbage collector if enough was let go, or was lately, gives back what is free, and reports whether it did. It takes
+// milliseconds, with a large heap more, in which other goroutines go on.
 func (g *Garbage) Collect() bool {
 	n := g.bytes.Load()
 	if n < garbageLeast {
-		return false
+		if left := g.again.Load(); left == 0 || !g.again.CompareAndSwap(left, left-1) {
+			return false
+		}
+		debug.FreeOSMemory()
+		return true
 	}
 	heap := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
 	metrics.Read(heap)
@@ -39,6 +48,7 @@ func (g *Garbage) Collect() bool {
 	if g.bytes.Swap(0) < garbageLeast {
 		return false // somebody else does it
 	}
+	g.again.Store(afterwards)
 	debug.FreeOSMemory() // runtime.GC leaves it to the scavenger, which sleeps while the program does
 	return true
 }

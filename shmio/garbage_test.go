@@ -28,6 +28,11 @@ func TestGarbage(t *testing.T) {
 	if !g.Collect() || collections() == before {
 		t.Error("doesn't collect")
 	}
+	for range afterwards {
+		if before = collections(); !g.Collect() || collections() == before {
+			t.Error("leaves the stacks as they are")
+		}
+	}
 	if g.Collect() {
 		t.Error("collects what is collected")
 	}

@@ -66,6 +66,9 @@ func openSegment(fd int, w Want) (*Segment, error) {
 		_ = unix.Munmap(mem) // the error that matters is err
 		return nil, err
 	}
+	if s.spec.Kind == KindData {
+		s.Unload() // the header isn't looked at again
+	}
 	return s, nil
 }
 

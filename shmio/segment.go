@@ -308,6 +308,16 @@ func (s *Segment) Touched() (bytes uint64) {
 	return min(uint64(st.Blocks)*512, s.spec.Size)
 }
 
+// Unload lets this process's pages of another's segment go: they take none of its memory until they are looked at again, by whom it
+// may be, at any time. For what was looked at once and isn't for long.
+func (s *Segment) Unload() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mem != nil && !s.heap && !s.writable {
+		_ = unix.Madvise(s.mem, unix.MADV_DONTNEED) // else they stay
+	}
+}
+
 // Memory is n bytes at offset off, which must lie within the segment and be 8-byte aligned.
 func (s *Segment) Memory(off, n uint64) ([]byte, error) {
 	if off%8 != 0 || off > s.spec.Size || n > s.spec.Size-off {
