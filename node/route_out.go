@@ -158,16 +158,11 @@ func (n *Node) openOut(lk *link, m *bhomev1.RouteOpen, spec shmio.RouteSpec) err
 	o.peer.mu.Lock()
 	o.peer.out[uint32(o.id)] = o
 	o.peer.mu.Unlock()
-	if o.kind == bhomev1.RouteKind_ROUTE_KIND_REPLY {
-		n.replyRoutes[o.replyKey()] = o
-	}
-	n.addTopics(o, m.GetTopics())
 	n.mu.Unlock()
 	if o.peer.dead.Load() { // its death was told sooner
 		o.end(true)
 		return nil
 	}
-	n.giveHistory(o, m.GetTopics())
 	bell, err := o.peer.newBell()
 	if err != nil {
 		return err
@@ -175,7 +170,25 @@ func (n *Node) openOut(lk *link, m *bhomev1.RouteOpen, spec shmio.RouteSpec) err
 	if bell != nil {
 		defer bell.Close()
 	}
-	return n.tellHalf(lk, o.id, bhomev1.Role_ROLE_WRITER, h, bell)
+	// Before anybody sends on it: what we send before we die is read by who knows where our half is.
+	err = n.tellHalf(lk, o.id, bhomev1.Role_ROLE_WRITER, h, bell)
+	n.useOut(o, m.GetTopics())
+	return err
+}
+
+// useOut lets senders use a route, if it hasn't ended meanwhile.
+func (n *Node) useOut(o *outRoute, topics []*bhomev1.TopicID) {
+	n.mu.Lock()
+	if o.hasEnded() { // else end, which takes n.mu after that, takes it out again
+		n.mu.Unlock()
+		return
+	}
+	if o.kind == bhomev1.RouteKind_ROUTE_KIND_REPLY {
+		n.replyRoutes[o.replyKey()] = o
+	}
+	n.addTopics(o, topics)
+	n.mu.Unlock()
+	n.giveHistory(o, topics)
 }
 
 // addTopics lets the publishers (or clients) of these topics send on o; n.mu is held.

@@ -57,6 +57,7 @@ type member struct {
 
 	ready, paused, ended bool
 	stopped              time.Time // until then; zero: it runs
+	continued            time.Time // when it went on last
 	killed, closing      bool
 	report               report
 	stacks               string
@@ -91,8 +92,13 @@ func (d *director) now() time.Duration { return time.Since(d.began).Round(time.M
 // act notes what was done.
 func (d *director) act(what, whom string) {
 	d.sum.Acts[what]++
-	d.history = append(d.history, fmt.Sprintf("%10v  %s %s", d.now(), what, whom))
-	if len(d.history) > 60 {
+	d.note("%s %s", what, whom)
+}
+
+// note keeps what happened, for whoever looks for a fault's cause.
+func (d *director) note(format string, args ...any) {
+	d.history = append(d.history, fmt.Sprintf("%10v  ", d.now())+fmt.Sprintf(format, args...))
+	if len(d.history) > 200 {
 		d.history = d.history[1:]
 	}
 }
@@ -268,6 +274,7 @@ func (d *director) centerUp() {
 	d.down = false
 	d.epoch++
 	d.epochBegan = time.Now()
+	d.note("bhomed is back, the %d. of its kind", d.epoch)
 }
 
 func (d *director) killAll() {

@@ -99,7 +99,7 @@ func (d *director) sayProgress() {
 
 func (d *director) cont(m *member) {
 	m.p.Signal(syscall.SIGCONT)
-	m.stopped = time.Time{}
+	m.stopped, m.continued = time.Time{}, time.Now()
 }
 
 // victim is one of the living that aren't anchors; nil if there is none.
@@ -204,6 +204,7 @@ func (d *director) endCenter(sig syscall.Signal) error {
 		what = actEndCenter
 	}
 	d.act(what, "away for "+away.String())
+	d.centerEnds()
 	d.down, d.downUntil, d.centerStill = true, time.Now().Add(away), time.Time{}
 	for _, m := range d.members { // who was stopped may not have been told all of those that have died just before
 		if m.gone() && time.Since(m.diedAt) < resumed {

@@ -3,6 +3,7 @@ package soak
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/bhome-bus/bhome/node"
@@ -12,10 +13,11 @@ import (
 // source is one publisher: member and slot.
 type source [2]uint32
 
-// start is where a subscription's claim to a publisher's messages begins.
+// claim is where a subscription's claim to a publisher's messages begins.
 type claim struct {
-	from  uint64 // what it began to send from here on must come
-	loose bool   // but not all: center and publisher may not have known each other then
+	from    uint64 // what it began to send from here on must come
+	loose   bool   // but not all: center and publisher may not have known each other then
+	unheard bool   // the publisher was stopped then: it may still have to hear of the subscription, and won't if its center ends first
 }
 
 // subState is what the director knows of a subscription.
@@ -57,6 +59,7 @@ func (d *director) settled(m *member, at time.Time) bool {
 // subscribed hears that a Subscribe has returned.
 func (d *director) subscribed(m *member, e subscribedEvent) {
 	st := &m.subs[e.Sub]
+	d.note("%s has subscribed to %q, generation %d", m.name(), m.cfg.Subs[e.Sub].Pattern, e.Gen)
 	low := st.low
 	if e.Gen > 0 { // nobody knows when it was called
 		low = nil
@@ -69,9 +72,27 @@ func (d *director) subscribed(m *member, e subscribedEvent) {
 	for src, from := range d.positions(m.cfg.Subs[e.Sub].Pattern, cBegun) {
 		p := d.members[src[0]]
 		old := d.down || m.bornIn != d.epoch && e.Gen == 0
-		st.claims[src] = claim{from, old || p.bornIn != d.epoch && !d.settled(p, called)}
+		st.claims[src] = claim{from, old || p.bornIn != d.epoch && !d.settled(p, called), !p.stopped.IsZero() || time.Since(p.continued) < resumed}
 	}
 }
+
+// centerEnds loosens the claims to those who can't have heard of them: who is stopped, or just was, has not read its socket. A
+// Subscribe doesn't wait for such a publisher, and what the center had still to tell it is gone.
+func (d *director) centerEnds() {
+	for _, m := range d.members {
+		for i := range m.subs {
+			for src, c := range m.subs[i].claims {
+				if p := d.members[src[0]]; c.unheard && p != nil && !p.heard() {
+					c.loose = true
+					m.subs[i].claims[src] = c
+				}
+			}
+		}
+	}
+}
+
+// heard tells whether a process has run for long enough to have read its socket.
+func (m *member) heard() bool { return m.stopped.IsZero() && time.Since(m.continued) >= resumed/3 }
 
 // claim is what a subscription is owed of a publisher.
 func (d *director) claim(m *member, st *subState, p *member, src source) claim {
@@ -115,6 +136,7 @@ func (d *director) difference(m *member, i int) (wrong []string, pairs int) {
 		tracks[source{t.Member, t.Slot}] = t
 	}
 	var least, most, got uint64
+	var lossy []string
 	for src := range d.positions(spec.Pattern, cBegun) {
 		p := d.members[src[0]]
 		s := d.journal(p).slot(int(src[1]))
@@ -162,14 +184,16 @@ func (d *director) difference(m *member, i int) (wrong []string, pairs int) {
 		if !c.loose && !unknown {
 			least += sent - min(sent, c.from)
 		}
+		lossy = append(lossy, fmt.Sprintf("%s, slot %d, %q: begun %d, sent %d, from %d (loose %v), not before %d, got %d (%d to %d), born and died in %d and %d, gone %v, alone %v, unknown %v", p.name(), src[1],
+			pub.Topic, begun, sent, c.from, c.loose, low, t.Count, t.First, t.Next, p.bornIn, p.diedIn, p.gone(), p.alone, unknown))
 	}
 	for src, t := range tracks {
 		say("%d messages came of member %d, slot %d, which doesn't publish on such a topic", t.Count, src[0], src[1])
 	}
 	dropped := rep.Stats.Dropped + rep.Stats.Expired
 	if n := got - st.lossy + dropped - st.dropped; n < least || n > most {
-		say("of publishers that don't wait it got %d messages, and %d were counted as dropped and %d as expired, of which %d and %d before: %d in all, it should be %d to %d",
-			got, rep.Stats.Dropped, rep.Stats.Expired, st.lossy, st.dropped, n, least, most)
+		say("of publishers that don't wait it got %d messages, and %d were counted as dropped and %d as expired, of which %d and %d before: %d in all, it should be %d to %d; it can't read %d words; they are:\n    %s",
+			got, rep.Stats.Dropped, rep.Stats.Expired, st.lossy, st.dropped, n, least, most, m.report.Stats.BadWords, strings.Join(lossy, "\n    "))
 	}
 	return wrong, pairs
 }
