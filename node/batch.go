@@ -4,7 +4,14 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/bhome-bus/bhome/shmio"
 	"github.com/bhome-bus/bhome/wire"
+)
+
+// How many messages of a batch ahead their blocks are asked for, before they are written and read.
+const (
+	writeAhead = 2
+	readAhead  = 8
 )
 
 // batchChunk is how many messages share a look at the routes, a stamp and a commit.
@@ -127,6 +134,9 @@ func (p *Publisher) appendMessages(ctx context.Context, ms []message, payloads [
 	tp.n.stats.loans.Add(uint64(n))
 	next = ms[:len(ms)+n]
 	for i, b := range bs[:n] {
+		if i+writeAhead < n {
+			shmio.WillWrite(bs[i+writeAhead].mem[:wire.HeaderSize+len(payloads[i+writeAhead])])
+		}
 		next[len(ms)+i].fill(b, payloads[i], takers)
 		tp.numberBlock(b, head)
 	}

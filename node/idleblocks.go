@@ -61,6 +61,14 @@ func (q *idleBlocks) pop() *block {
 	return b
 }
 
+// next is the hot block that pop would take, nil if there is none. Its size is that of what it held last.
+func (q *idleBlocks) next() *block {
+	if q.hot == 0 {
+		return nil
+	}
+	return q.ring[q.at]
+}
+
 // all lists the blocks, the coldest first.
 func (q *idleBlocks) all() []*block {
 	list := make([]*block, 0, q.len())

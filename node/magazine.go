@@ -96,8 +96,13 @@ func (g *blockGroup) pop(class uint8) *block {
 	c := &g.classes[class]
 	c.mu.Lock()
 	b := c.idle.pop()
+	var next []byte
+	if n := c.idle.next(); n != nil {
+		next = n.mem[:wire.HeaderSize+n.size]
+	}
 	c.low = min(c.low, c.idle.len())
 	c.mu.Unlock()
+	shmio.WillWrite(next) // it comes while the caller fills and sends this one
 	return b
 }
 

@@ -40,12 +40,15 @@ func (s *Subscription) ReceiveBatch(ctx context.Context, into []Message) (int, e
 			return s.ReceiveBatch(ctx, into) // a route was spoiled
 		}
 		r := rd.Tag().(*inRoute)
-		if n >= touchFrom {
-			r.peer.space.Touch(recs[:n])
+		for _, rec := range recs[1:min(n, readAhead)] {
+			r.peer.space.WillRead(rec.Word)
 		}
 		got := 0
 		aside := r.r.Aside()
 		for i, sl := range sls[:n] {
+			if i+readAhead < n {
+				r.peer.space.WillRead(recs[i+readAhead].Word)
+			}
 			if r.r.Aside() > aside && r.putBack(&sl.rec) {
 				continue // one before it waits for news
 			}
@@ -69,9 +72,6 @@ func (s *Subscription) ReceiveBatch(ctx context.Context, into []Message) (int, e
 		}
 	}
 }
-
-// touchFrom is from how many messages on their headers are asked for beforehand.
-const touchFrom = 4
 
 // ReleaseBatch releases messages, of any subscriptions. Errors are Release's, joined; all are tried.
 func ReleaseBatch(ms []Message) error {

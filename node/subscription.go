@@ -168,6 +168,9 @@ func (s *Subscription) took(sl *slot, rd *shmio.Reader, err error) (Message, boo
 		s.slots.put(sl)
 		return Message{}, false, nil
 	}
+	if sl.m.block {
+		r.peer.space.WillRead(sl.rec.Next) // it comes while the caller reads this one
+	}
 	s.taken.Add(1)
 	return sl.message(), true, nil
 }

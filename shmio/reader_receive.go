@@ -198,6 +198,9 @@ func (r *Reader) take(rec *Record) (next uint64, err error) {
 			return 0, r.fail("slot %#x: %v", i, err)
 		}
 	}
+	if rec.Next = 0; i+1 != r.tail {
+		rec.Next = wire.Word(atomic.LoadUint64(&r.ring[(i+1)&mask])) // whatever it is: it is only prefetched
+	}
 	return i + 1, nil
 }
 

@@ -136,35 +136,6 @@ func BadHeader(w wire.Word) error {
 	return fmt.Errorf("%w: %#x: %w", ErrBadBlock, uint64(w), wire.ErrBadHeader)
 }
 
-// Touch reads of each block that recs name the line where it begins: these come from the sender's core all at once, and not each
-// when Block gets there. What the sum means only the senders know; nothing is to be made of it.
-//
-//go:noinline
-func (sp *Space) Touch(recs []*Record) (sum byte) {
-	list := *sp.list.Load()
-	for _, rec := range recs {
-		if rec.Word.IsCommand() {
-			continue
-		}
-		place, generation, ok := rec.Word.Place()
-		if !ok {
-			continue
-		}
-		for i := range list {
-			e := &list[i]
-			at := uint64(place) - e.base
-			if at >= e.places || e.generation != generation {
-				continue
-			}
-			if mem, off := e.seg.mem, at*placeUnit; off < uint64(len(mem)) {
-				sum += mem[off]
-			}
-			break
-		}
-	}
-	return sum
-}
-
 // badBlock and unknownSegment are kept out of the hot function.
 func badBlock(w wire.Word, why string) error {
 	return fmt.Errorf("%w: %#016x: %s", ErrBadBlock, uint64(w), why)
