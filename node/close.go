@@ -159,11 +159,9 @@ func (n *Node) teardown() {
 	n.mu.Unlock()
 	calls.mu.Lock()
 	waiting := calls.calls
-	calls.calls = map[uint64]*pendingCall{}
+	calls.calls = callTable{}
 	calls.mu.Unlock()
-	for _, c := range waiting {
-		c.finish(replied{err: ErrClosed})
-	}
+	waiting.all(func(_ uint64, c *pendingCall) { c.finish(replied{err: ErrClosed}) })
 	for _, o := range out {
 		// The halves stay as they are: what waits in them is still read, from the mappings of its receivers.
 		o.mu.Lock()

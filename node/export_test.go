@@ -91,7 +91,7 @@ func routesWith(n *Node, name string) (ids []uint64) {
 func CallersWait(n *Node) int {
 	n.replies.mu.Lock()
 	defer n.replies.mu.Unlock()
-	return len(n.replies.calls)
+	return n.replies.calls.n
 }
 
 // RouteCloseHeard has n hear from the center that its routes from and to the process called name are over, ahead of the center.

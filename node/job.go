@@ -34,10 +34,11 @@ func (s *Service) admit(j *job, mayHere bool) (here bool) {
 	gone := j.route.gone.Load() // routeOver has looked already, or will find the job
 	if !over && !gone {
 		j.route.unanswered++
-		s.jobs[j.key] = j
 		if here = mayHere && s.busy == 0 && len(s.waiting) == 0; here {
+			s.here = j
 			s.busy++
 		} else {
+			s.jobs[j.key] = j
 			s.waiting = append(s.waiting, j)
 			s.ready.Signal()
 		}
@@ -80,10 +81,15 @@ func (s *Service) end() {
 
 // forget takes a job out of its client's count; s.mu is held.
 func (s *Service) forget(j *job) {
-	if s.jobs[j.key] == j {
+	switch {
+	case s.here == j:
+		s.here = nil
+	case s.jobs[j.key] == j:
 		delete(s.jobs, j.key)
-		j.route.unanswered--
+	default:
+		return
 	}
+	j.route.unanswered--
 }
 
 // drop ends a job that is answered, or whose answer nobody awaits.
@@ -96,6 +102,9 @@ func (j *job) drop(why error) {
 func (s *Service) cancelJob(key jobKey, why error) {
 	s.mu.Lock()
 	j := s.jobs[key]
+	if s.here != nil && s.here.key == key {
+		j = s.here
+	}
 	if j == nil {
 		s.mu.Unlock()
 		return

@@ -66,7 +66,7 @@ type Node struct {
 	endOnce     sync.Once
 	err         error // why it ended; read after closing
 
-	life sync.RWMutex // held for reading while a request looks at the link segment, and while it, or a reply, is sent
+	life sync.RWMutex // held for reading while a request looks at the link segment, waits for its place, and is sent, and while a reply is
 
 	mu          sync.Mutex
 	peers       map[uint64]*peer
@@ -77,6 +77,7 @@ type Node struct {
 	replyRoutes map[replyKey]*outRoute
 	pubs        map[string]*topicPub
 	clients     map[string]*serviceClient
+	lastClient  atomic.Pointer[serviceClient] // of the request before; clients are never forgotten. Pairs with itself
 	sinks       map[uint64]queuedSink // by subscription number
 	restored    *link                 // the last that was told what is known
 	closed      bool                  // Close was called

@@ -20,20 +20,18 @@ type replies struct {
 	inbox *shmio.Inbox
 	slots slots
 
-	turn   chan struct{}               // holds a token: who takes it receives, for all
+	turn   *places                     // one: who has it receives, for all
 	wanted chan struct{}               // receive has to look
 	spare  atomic.Pointer[pendingCall] // one to use again; pairs with itself: whoever swaps it out has it
 
 	mu         sync.Mutex
-	calls      map[uint64]*pendingCall
-	seq        uint64
+	calls      callTable
 	unattended int // calls that nobody waits for in await
 }
 
 func newReplies(n *Node) *replies {
-	rs := &replies{n: n, inbox: shmio.NewInbox(n.cfg.Wait), turn: make(chan struct{}, 1), wanted: make(chan struct{}, 1), calls: map[uint64]*pendingCall{}}
+	rs := &replies{n: n, inbox: shmio.NewInbox(n.cfg.Wait), turn: newPlaces(1), wanted: make(chan struct{}, 1)}
 	rs.slots.n = n
-	rs.turn <- struct{}{}
 	return rs
 }
 
@@ -48,19 +46,17 @@ func (rs *replies) call() *pendingCall {
 func (rs *replies) register(c *pendingCall) uint64 {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
-	rs.seq++
-	rs.calls[rs.seq] = c
 	if c.done != nil {
 		rs.unattended++
 		rs.look()
 	}
-	return rs.seq
+	return rs.calls.add(c)
 }
 
 func (rs *replies) take(corr uint64) *pendingCall {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
-	c := rs.calls[corr]
+	c := rs.calls.get(corr)
 	rs.forget(corr, c)
 	return c
 }
@@ -70,7 +66,7 @@ func (rs *replies) forget(corr uint64, c *pendingCall) {
 	if c == nil {
 		return
 	}
-	delete(rs.calls, corr)
+	rs.calls.remove(corr)
 	if c.done != nil {
 		rs.unattended--
 	}
@@ -106,9 +102,7 @@ func (rs *replies) receive(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		select {
-		case <-rs.turn:
-		case <-ctx.Done():
+		if !rs.waitForTurn(ctx) {
 			return
 		}
 		for {
@@ -117,8 +111,22 @@ func (rs *replies) receive(ctx context.Context) {
 				break
 			}
 		}
-		rs.turn <- struct{}{}
+		rs.turn.leave()
 	}
+}
+
+// waitForTurn takes the turn; false: ctx ended first.
+func (rs *replies) waitForTurn(ctx context.Context) bool {
+	rs.turn.await()
+	defer rs.turn.done()
+	for !rs.turn.try() {
+		select {
+		case <-rs.turn.freed:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
 }
 
 // takeUnattended waits for a reply if somebody asked who doesn't wait, else takes what there is.
@@ -152,18 +160,12 @@ type replied struct {
 // await waits for c's answer; false: ctx ended first. Of those that wait, one receives for all: an answer that comes to who
 // receives itself needs no other goroutine to wake up.
 func (rs *replies) await(ctx context.Context, c *pendingCall) (replied, bool) {
-	select {
-	case <-rs.turn:
-	default:
-		select {
-		case a := <-c.came:
-			return a, true
-		case <-rs.turn:
-		case <-ctx.Done():
-			return replied{}, false
+	if !rs.turn.try() {
+		if a, ok, over := rs.answerOrTurn(ctx, c); over {
+			return a, ok
 		}
 	}
-	defer func() { rs.turn <- struct{}{} }() // to another that waits
+	defer rs.turn.leave() // to another that waits
 	for len(c.came) == 0 {                   // it may have come while we waited for our turn
 		sl := rs.slots.get()
 		rd, err := rs.inbox.Receive(ctx, &sl.rec)
@@ -182,6 +184,22 @@ func (rs *replies) await(ctx context.Context, c *pendingCall) (replied, bool) {
 		// The node closes, and says so to all.
 	}
 	return <-c.came, true
+}
+
+// answerOrTurn waits for c's answer or the turn; over: the answer it was, or ctx ended.
+func (rs *replies) answerOrTurn(ctx context.Context, c *pendingCall) (a replied, ok, over bool) {
+	rs.turn.await()
+	defer rs.turn.done()
+	for !rs.turn.try() {
+		select {
+		case a := <-c.came:
+			return a, true, true
+		case <-rs.turn.freed:
+		case <-ctx.Done():
+			return a, false, true
+		}
+	}
+	return a, false, false
 }
 
 // next does with what was received what is to be done; false: nothing was. An answer to own it returns. Only who has the turn
@@ -216,7 +234,7 @@ func (rs *replies) next(sl *slot, rd *shmio.Reader, err error, own *pendingCall)
 func (rs *replies) deliver(r *inRoute, sl *slot, own *pendingCall) (a replied) {
 	sl.route = r
 	rs.mu.Lock()
-	c := rs.calls[sl.m.corr]
+	c := rs.calls.get(sl.m.corr)
 	if c != nil && c.session() == r.peer.session { // nobody answers for another
 		rs.forget(sl.m.corr, c)
 	} else {
@@ -275,12 +293,12 @@ func (rs *replies) failAll(p *peer) {
 func (rs *replies) fail(which func(*pendingCall) bool, p *peer) {
 	rs.mu.Lock()
 	var gone []*pendingCall
-	for corr, c := range rs.calls {
+	rs.calls.all(func(corr uint64, c *pendingCall) {
 		if which(c) {
 			gone = append(gone, c)
 			rs.forget(corr, c)
 		}
-	}
+	})
 	rs.mu.Unlock()
 	if len(gone) > 0 {
 		defer rs.inbox.Nudge() // one of them may be who receives

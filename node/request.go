@@ -56,41 +56,50 @@ func (sc *serviceClient) removeRoute(o *outRoute) {
 	sc.routes.Store(&routes)
 }
 
-// connect makes the center open routes to the providers, once per link.
-func (sc *serviceClient) connect(ctx context.Context) error {
+// connect makes the center open routes to the providers, once per link. It returns the link whose routes have to be adopted before
+// one is picked; nil: there is none now, but there are routes that go on.
+func (sc *serviceClient) connect(ctx context.Context) (*link, error) {
 	if lk := sc.n.readyLink(); lk != nil && sc.connected.Load() == lk {
-		return sc.adopt(ctx, lk)
+		return lk, nil
 	}
 	if len(*sc.routes.Load()) > 0 && sc.n.readyLink() == nil {
-		return nil // no center now, but routes that go on
+		return nil, nil
 	}
 	sc.connectMu.Lock()
 	defer sc.connectMu.Unlock()
 	lk, err := sc.n.awaitReady(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if sc.connected.Load() == lk {
-		return sc.adopt(ctx, lk)
+		return lk, nil
 	}
 	var r bhomev1.ConnectServiceReply
 	if err := lk.callInto(ctx, upBus, wire.SocketClient, bhomev1.MsgType_MSG_TYPE_CONNECT_SERVICE,
 		&bhomev1.ConnectService{Topic: sc.topic}, &r, sc.topic); err != nil {
-		return err
+		return nil, err
 	}
 	sc.connected.Store(lk)
+	return lk, nil
+}
+
+// known is connect and adopt.
+func (sc *serviceClient) known(ctx context.Context) error {
+	lk, err := sc.connect(ctx)
+	if err != nil {
+		return err
+	}
+	sc.n.life.RLock()
+	defer sc.n.life.RUnlock()
 	return sc.adopt(ctx, lk)
 }
 
-// adopt waits until the routes that the center told of are there.
+// adopt waits until the routes that lk's center told of are there; lk may be nil. n.life is held, for reading.
 func (sc *serviceClient) adopt(ctx context.Context, lk *link) error {
-	n := sc.n
-	n.life.RLock()
-	defer n.life.RUnlock()
-	if n.Err() != nil {
-		return n.whyClosed()
-	}
-	if lk.current() {
+	switch {
+	case sc.n.Err() != nil:
+		return sc.n.whyClosed()
+	case lk == nil || lk.current():
 		return nil
 	}
 	return lk.adopt(ctx)
@@ -99,8 +108,11 @@ func (sc *serviceClient) adopt(ctx context.Context, lk *link) error {
 // pick takes the providers in turn.
 func (sc *serviceClient) pick() (clientRoute, bool) {
 	routes := *sc.routes.Load()
-	if len(routes) == 0 {
+	switch len(routes) {
+	case 0:
 		return clientRoute{}, false
+	case 1:
+		return routes[0], true
 	}
 	return routes[sc.next.Add(1)%uint64(len(routes))], true
 }
@@ -125,25 +137,27 @@ func (c *pendingCall) finish(a replied) {
 func (c *pendingCall) session() uint64 { return c.o.peer.session }
 
 // over gives the call's place to another; the provider counts it as answered, or soon will.
-func (c *pendingCall) over() { <-c.o.calls }
+func (c *pendingCall) over() { c.o.calls.leave() }
 
 // begin takes a place for a request, waiting until there is one.
 func (o *outRoute) begin(ctx context.Context) error {
-	select {
-	case o.calls <- struct{}{}:
+	if o.calls.try() {
 		return nil
-	default:
 	}
-	select {
-	case o.calls <- struct{}{}:
-		return nil
-	case <-o.ended:
-		return errRouteOver
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-o.n.closing:
-		return o.n.whyClosed()
+	o.calls.await()
+	defer o.calls.done()
+	for !o.calls.try() {
+		select {
+		case <-o.calls.freed:
+		case <-o.ended:
+			return errRouteOver
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-o.n.closing:
+			return o.n.whyClosed()
+		}
 	}
+	return nil
 }
 
 // Reply is an answer, the caller's until Release.
@@ -212,23 +226,33 @@ func (n *Node) RequestAsync(ctx context.Context, topic string, payload []byte, d
 
 // ask sends a request; c hears once what came of it, unless cancel takes the call first.
 func (n *Node) ask(ctx context.Context, topic string, payload []byte, c *pendingCall) (uint64, error) {
-	n.mu.Lock()
-	sc := n.clients[topic]
-	n.mu.Unlock()
-	if sc == nil {
-		if err := wire.ValidateTopic(topic); err != nil {
-			return 0, fmt.Errorf("request: %w", err)
-		}
+	sc := n.lastClient.Load()
+	if sc == nil || sc.topic != topic {
 		n.mu.Lock()
-		sc = n.serviceClient(topic)
+		sc = n.clients[topic]
 		n.mu.Unlock()
+		if sc == nil {
+			if err := wire.ValidateTopic(topic); err != nil {
+				return 0, fmt.Errorf("request: %w", err)
+			}
+			n.mu.Lock()
+			sc = n.serviceClient(topic)
+			n.mu.Unlock()
+		}
+		n.lastClient.Store(sc)
 	}
-	if err := sc.connect(ctx); err != nil {
+	lk, err := sc.connect(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("request %q: %w", topic, err)
+	}
+	n.life.RLock()
+	defer n.life.RUnlock()
+	if err := sc.adopt(ctx, lk); err != nil {
 		return 0, fmt.Errorf("request %q: %w", topic, err)
 	}
 	for {
 		cr, ok := sc.pick()
-		if n.Err() != nil {
+		if n.Err() != nil || n.torn {
 			return 0, fmt.Errorf("request %q: %w", topic, n.whyClosed())
 		}
 		if !ok {
@@ -256,12 +280,8 @@ func (n *Node) ask(ctx context.Context, topic string, payload []byte, c *pending
 	}
 }
 
+// sendRequest pushes a request; n.life is held, for reading.
 func (n *Node) sendRequest(ctx context.Context, to clientRoute, corr uint64, payload []byte) error {
-	n.life.RLock()
-	defer n.life.RUnlock()
-	if n.torn {
-		return n.whyClosed()
-	}
 	m, err := n.dataMessage(ctx, payload, to.o, wire.SocketClient, wire.Header{Kind: wire.KindRequest, ID: corr, Topic: to.topicID})
 	if err != nil {
 		return err
@@ -284,7 +304,7 @@ func (n *Node) WaitForService(ctx context.Context, topic string) error {
 	n.mu.Unlock()
 	for {
 		c := n.changed.C()
-		if err := sc.connect(ctx); err != nil {
+		if err := sc.known(ctx); err != nil {
 			return fmt.Errorf("wait for service %q: %w", topic, err)
 		}
 		if len(*sc.routes.Load()) > 0 {

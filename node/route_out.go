@@ -41,7 +41,7 @@ type outRoute struct {
 
 	rungFor uint64 // the last of the writer's wishes for space that was rung for; under peer.mu
 
-	calls chan struct{} // of request routes: a place for each request that is unanswered; the provider takes no more
+	calls *places       // of request routes: one for each request that is unanswered; the provider takes no more
 	ended chan struct{} // nothing more can be pushed
 
 	pending *sendQueue
@@ -139,7 +139,7 @@ func (n *Node) openOut(lk *link, m *bhomev1.RouteOpen, spec shmio.RouteSpec) err
 		return err
 	}
 	o := &outRoute{n: n, id: spec.ID, kind: m.GetKind(), open: m, policy: spec.Policy, inline: spec.InlineLimit(), group: n.mag.group(m.GetAccess()), half: h, w: w,
-		gate: make(chan struct{}, 1), topics: map[uint32]string{}, calls: make(chan struct{}, maxUnanswered(int(spec.Depth))), ended: make(chan struct{})}
+		gate: make(chan struct{}, 1), topics: map[uint32]string{}, calls: newPlaces(maxUnanswered(int(spec.Depth))), ended: make(chan struct{})}
 	o.pending = newSendQueue(o)
 	w.TakeReturns(n.mag.takeBack)
 	n.mu.Lock()

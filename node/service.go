@@ -78,7 +78,8 @@ type Service struct {
 
 	mu      sync.Mutex
 	routes  map[uint64]*inRoute
-	jobs    map[jobKey]*job // waiting or in hand
+	jobs    map[jobKey]*job // waiting or in hand of a worker
+	here    *job            // in hand of who receives; nil: none is
 	waiting []*job          // in order; of each client at most its share, maxUnanswered
 	busy    int             // in hand, of at most workers
 	ready   sync.Cond       // one waits and may be taken in hand, or none will any more
@@ -338,6 +339,9 @@ func (s *Service) routeOver(r *inRoute) {
 			if k.session == r.peer.session {
 				keys = append(keys, k)
 			}
+		}
+		if s.here != nil && s.here.key.session == r.peer.session {
+			keys = append(keys, s.here.key)
 		}
 	}
 	s.mu.Unlock()

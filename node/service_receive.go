@@ -37,6 +37,7 @@ func (s *Service) receive() {
 			s.end()
 			return
 		}
+		last := sl.rec.Last
 		j := s.take(sl, rd, err)
 		sl = s.slots.get()
 		if j == nil {
@@ -45,8 +46,10 @@ func (s *Service) receive() {
 		}
 		mayHere := false
 		if rd, err = nil, nil; s.workers == 1 {
-			rd, err = s.inbox.TryReceive(&sl.rec)
-			mayHere = rd == nil && err == nil
+			if mayHere = last; !last {
+				rd, err = s.inbox.TryReceive(&sl.rec)
+				mayHere = rd == nil && err == nil
+			}
 		}
 		if !s.admit(j, mayHere) {
 			runtime.Gosched() // to the worker, on this thread: it would wait for another to wake up

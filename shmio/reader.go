@@ -61,6 +61,7 @@ type Record struct {
 	Word    wire.Word             // a block's message word, a command, or the inline record's first word
 	Inline  wire.Inline           // of an inline record
 	Payload []byte                // of an inline record, else nil
+	Last    bool                  // nothing had come behind it when it was taken, as far as was known
 	Next    wire.Word             // of what TryReceive took, behind a block: the word of what comes next, as a hint; 0: nothing is known
 	buf     *[wire.MaxInline]byte // where Payload lies; made for the first inline record, as who holds a million blocks needs none
 }

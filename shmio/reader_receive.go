@@ -198,7 +198,8 @@ func (r *Reader) take(rec *Record) (next uint64, err error) {
 			return 0, r.fail("slot %#x: %v", i, err)
 		}
 	}
-	if rec.Next = 0; i+1 != r.tail {
+	rec.Last = i+1 == r.tail
+	if rec.Next = 0; !rec.Last {
 		rec.Next = wire.Word(atomic.LoadUint64(&r.ring[(i+1)&mask])) // whatever it is: it is only prefetched
 	}
 	return i + 1, nil
@@ -241,6 +242,7 @@ func (r *Reader) takeInline(rec *Record, i uint64, w wire.Word) (next uint64, er
 	if k := copy(rec.Payload, r.bytes[at&mask*8:]); k < in.Len {
 		copy(rec.Payload[k:], r.bytes)
 	}
+	rec.Last = i+slots == r.tail
 	return i + slots, nil
 }
 
