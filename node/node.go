@@ -78,12 +78,12 @@ type Node struct {
 	pubs        map[string]*topicPub
 	clients     map[string]*serviceClient
 	lastClient  atomic.Pointer[serviceClient] // of the request before; clients are never forgotten. Pairs with itself
-	sinks       map[uint64]queuedSink // by subscription number
-	restored    *link                 // the last that was told what is known
-	closed      bool                  // Close was called
-	oldLinks    []*shmio.Segment      // of links that are over
-	torn        bool                  // no more background work, requests and replies; stored under life, too
-	work        sync.WaitGroup        // of background; Add under mu while !torn
+	sinks       map[uint64]queuedSink         // by subscription number
+	restored    *link                         // the last that was told what is known
+	closed      bool                          // Close was called
+	oldLinks    []*shmio.Segment              // of links that are over
+	torn        bool                          // no more background work, requests and replies; stored under life, too
+	work        sync.WaitGroup                // of background; Add under mu while !torn
 }
 
 // Attach joins the bus: it finds the center, makes this process's segments, and registers the name. ctx bounds the

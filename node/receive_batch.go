@@ -33,8 +33,8 @@ func (s *Subscription) ReceiveBatch(ctx context.Context, into []Message) (int, e
 	for {
 		rd, n, err := s.inbox.ReceiveBatch(ctx, recs[:want])
 		if err != nil {
-			s.slots.putAll(sls[1:want])
-			if _, _, err := s.took(sls[0], rd, err); err != nil {
+			s.slots.putAll(sls[:want])
+			if _, _, err := s.took(nil, rd, err); err != nil {
 				return 0, err
 			}
 			return s.ReceiveBatch(ctx, into) // a route was spoiled
@@ -49,10 +49,8 @@ func (s *Subscription) ReceiveBatch(ctx context.Context, into []Message) (int, e
 			if i+readAhead < n {
 				r.peer.space.WillRead(recs[i+readAhead].Word)
 			}
-			if r.r.Aside() > aside && r.putBack(&sl.rec) {
-				continue // one before it waits for news
-			}
-			if !s.accept(r, sl) {
+			if r.r.Aside() > aside && r.putBack(&sl.rec) || !s.accept(r, sl) { // put back: one before it waits for news
+				sl.void()
 				continue
 			}
 			if i != got { // those taken come first
@@ -66,7 +64,6 @@ func (s *Subscription) ReceiveBatch(ctx context.Context, into []Message) (int, e
 			r.drained()
 		}
 		if got > 0 {
-			s.taken.Add(uint64(got))
 			s.slots.putAll(sls[got:want])
 			return got, nil
 		}
@@ -89,10 +86,10 @@ func ReleaseBatch(ms []Message) error {
 
 // releaseRun releases the messages at the start of ms that came on one route, and returns how many they are: at least one.
 func releaseRun(ms []Message) (n int, err error) {
-	var sls [batchChunk]*slot
+	var sls [batchChunk]*slot // that go to the list
 	var seqs [batchChunk]uint64
 	var r *inRoute
-	got, blocks := 0, 0
+	list, blocks := 0, 0
 	for _, m := range ms {
 		if !m.valid() {
 			if n == 0 {
@@ -100,29 +97,37 @@ func releaseRun(ms []Message) (n int, err error) {
 			}
 			break
 		}
+		sl := m.s
+		block, route, seq, home := sl.m.block, sl.route, sl.rec.Seq, sl.home.Load() // before it is another's
 		if r == nil {
-			r = m.s.route
+			r = route
 		}
-		if m.s.route != r || !m.s.serial.CompareAndSwap(m.serial, m.serial+1) {
+		if route != r || !sl.serial.CompareAndSwap(m.serial, m.serial+1) {
 			if n == 0 {
 				return 1, m.misuse()
 			}
 			break
 		}
 		n++
-		if m.s.m.block {
-			seqs[blocks] = m.s.rec.Seq
+		if block {
+			seqs[blocks] = seq
 			blocks++
 		}
-		sls[got] = m.s
-		got++
+		if home != homeList || list > 0 && sl.owner != sls[0].owner {
+			sl.leave(m.serial, home)
+			continue
+		}
+		sls[list] = sl
+		list++
 	}
 	if blocks > 0 {
 		r.giveBack(seqs[:blocks]...)
 	}
-	for _, sl := range sls[:got] {
+	for _, sl := range sls[:list] {
 		sl.route = nil
 	}
-	sls[0].owner.putAll(sls[:got])
+	if list > 0 {
+		sls[0].owner.putAll(sls[:list])
+	}
 	return n, nil
 }

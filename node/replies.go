@@ -131,16 +131,13 @@ func (rs *replies) waitForTurn(ctx context.Context) bool {
 
 // takeUnattended waits for a reply if somebody asked who doesn't wait, else takes what there is.
 func (rs *replies) takeUnattended(ctx context.Context) (*slot, *shmio.Reader, error) {
-	sl := rs.slots.get()
 	rs.mu.Lock()
 	wait := rs.unattended > 0
 	rs.mu.Unlock()
 	if wait {
-		rd, err := rs.inbox.Receive(ctx, &sl.rec)
-		return sl, rd, err
+		return rs.slots.receive(ctx, rs.inbox)
 	}
-	rd, err := rs.inbox.TryReceive(&sl.rec)
-	return sl, rd, err
+	return rs.slots.tryReceive(rs.inbox)
 }
 
 // look has the goroutine look whether something has come that nobody waits for.
@@ -165,10 +162,9 @@ func (rs *replies) await(ctx context.Context, c *pendingCall) (replied, bool) {
 			return a, ok
 		}
 	}
-	defer rs.turn.leave() // to another that waits
-	for len(c.came) == 0 {                   // it may have come while we waited for our turn
-		sl := rs.slots.get()
-		rd, err := rs.inbox.Receive(ctx, &sl.rec)
+	defer rs.turn.leave()  // to another that waits
+	for len(c.came) == 0 { // it may have come while we waited for our turn
+		sl, rd, err := rs.slots.receive(ctx, rs.inbox)
 		more, a := rs.next(sl, rd, err, c)
 		if a.r != nil || a.err != nil {
 			return a, true
@@ -206,12 +202,10 @@ func (rs *replies) answerOrTurn(ctx context.Context, c *pendingCall) (a replied,
 // calls it.
 func (rs *replies) next(sl *slot, rd *shmio.Reader, err error, own *pendingCall) (more bool, a replied) {
 	if rd == nil {
-		rs.slots.put(sl)
 		return errors.Is(err, shmio.ErrNudged), a
 	}
 	r := rd.Tag().(*inRoute)
 	if err != nil {
-		rs.slots.put(sl)
 		r.spoiled(err)
 		return true, a
 	}
@@ -219,7 +213,7 @@ func (rs *replies) next(sl *slot, rd *shmio.Reader, err error, own *pendingCall)
 		if !errors.Is(err, errPutBack) {
 			r.reject(err)
 		}
-		rs.slots.put(sl)
+		sl.refuse()
 	} else {
 		a = rs.deliver(r, sl, own)
 	}

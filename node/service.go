@@ -133,14 +133,6 @@ func (s *Service) Topic() string { return s.topic }
 // Served counts the requests answered.
 func (s *Service) Served() uint64 { return s.served.Load() }
 
-// discard gives a slot back whose message nobody got.
-func (sl *slot) discard() {
-	if sl.m.block {
-		sl.route.giveBack(sl.rec.Seq)
-	}
-	sl.owner.put(sl)
-}
-
 func (s *Service) handle(j *job) {
 	out, err := s.invoke(j)
 	s.served.Add(1)

@@ -29,36 +29,30 @@ type handover struct {
 // be the cancellation of the one that the worker has in hand. A request behind which there is nothing it handles itself
 // where there is but one worker, until watch sees that it takes long.
 func (s *Service) receive() {
-	sl := s.slots.get()
-	rd, err := s.inbox.Receive(s.ctx, &sl.rec)
+	sl, rd, err := s.slots.receive(s.ctx, s.inbox)
 	for {
 		if rd == nil { // closed; without an error it never is
-			s.slots.put(sl)
 			s.end()
 			return
 		}
-		last := sl.rec.Last
+		mayHere := s.workers == 1
+		behind := sl != nil && !sl.rec.Last
 		j := s.take(sl, rd, err)
-		sl = s.slots.get()
 		if j == nil {
-			rd, err = s.inbox.Receive(s.ctx, &sl.rec)
+			sl, rd, err = s.slots.receive(s.ctx, s.inbox)
 			continue
 		}
-		mayHere := false
-		if rd, err = nil, nil; s.workers == 1 {
-			if mayHere = last; !last {
-				rd, err = s.inbox.TryReceive(&sl.rec)
-				mayHere = rd == nil && err == nil
-			}
+		if sl, rd, err = nil, nil, nil; mayHere && behind {
+			sl, rd, err = s.slots.tryReceive(s.inbox)
+			mayHere = rd == nil && err == nil
 		}
 		if !s.admit(j, mayHere) {
 			runtime.Gosched() // to the worker, on this thread: it would wait for another to wake up
 		} else if !s.workHere(j) {
-			s.slots.put(sl)
 			return // another receives now
 		}
 		if rd == nil && err == nil {
-			rd, err = s.inbox.Receive(s.ctx, &sl.rec)
+			sl, rd, err = s.slots.receive(s.ctx, s.inbox)
 		}
 	}
 }
@@ -67,7 +61,6 @@ func (s *Service) receive() {
 func (s *Service) take(sl *slot, rd *shmio.Reader, err error) *job {
 	r := rd.Tag().(*inRoute)
 	if err != nil {
-		s.slots.put(sl)
 		r.spoiled(err)
 		return nil
 	}
@@ -79,7 +72,7 @@ func (s *Service) take(sl *slot, rd *shmio.Reader, err error) *job {
 		if !errors.Is(err, errPutBack) {
 			r.reject(err)
 		}
-		s.slots.put(sl)
+		sl.refuse()
 		return nil
 	}
 	key := jobKey{r.peer.session, sl.m.corr}

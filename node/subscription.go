@@ -70,7 +70,6 @@ type Subscription struct {
 	inbox      *shmio.Inbox
 	slots      slots
 	expired    atomic.Uint64
-	taken      atomic.Uint64
 	closed     atomic.Bool
 	disallowed atomic.Pointer[error] // why a later center ended it; stored before closed, loaded by who finds that it is
 
@@ -120,8 +119,7 @@ func (s *Subscription) Pattern() string { return s.msg.GetPattern() }
 // Receive waits for the next message: the caller's, to Release. Several goroutines may receive; each message goes to one.
 func (s *Subscription) Receive(ctx context.Context) (Message, error) {
 	for {
-		sl := s.slots.get()
-		r, err := s.inbox.Receive(ctx, &sl.rec)
+		sl, r, err := s.slots.receive(ctx, s.inbox)
 		if m, ok, err := s.took(sl, r, err); ok || err != nil {
 			return m, err
 		}
@@ -131,10 +129,8 @@ func (s *Subscription) Receive(ctx context.Context) (Message, error) {
 // TryReceive is Receive that doesn't wait: false if there is nothing.
 func (s *Subscription) TryReceive() (Message, bool, error) {
 	for {
-		sl := s.slots.get()
-		r, err := s.inbox.TryReceive(&sl.rec)
+		sl, r, err := s.slots.tryReceive(s.inbox)
 		if r == nil && err == nil {
-			s.slots.put(sl)
 			return Message{}, false, nil
 		}
 		if m, ok, err := s.took(sl, r, err); ok || err != nil {
@@ -146,7 +142,6 @@ func (s *Subscription) TryReceive() (Message, bool, error) {
 // took makes the message of what the inbox gave; neither ok nor an error: there was nothing for the caller in it.
 func (s *Subscription) took(sl *slot, rd *shmio.Reader, err error) (Message, bool, error) {
 	if err != nil {
-		s.slots.put(sl)
 		if rd != nil { // its sender spoiled it: that is between us and that sender
 			rd.Tag().(*inRoute).spoiled(err)
 			return Message{}, false, nil
@@ -165,13 +160,12 @@ func (s *Subscription) took(sl *slot, rd *shmio.Reader, err error) (Message, boo
 		r.drained()
 	}
 	if !ok {
-		s.slots.put(sl)
+		sl.refuse()
 		return Message{}, false, nil
 	}
 	if sl.m.block {
 		r.peer.space.WillRead(sl.rec.Next) // it comes while the caller reads this one
 	}
-	s.taken.Add(1)
 	return sl.message(), true, nil
 }
 
@@ -238,7 +232,7 @@ type SubStats struct {
 
 // Stats counts now.
 func (s *Subscription) Stats() SubStats {
-	st := SubStats{Received: s.taken.Load(), Expired: s.expired.Load(), Held: s.held()}
+	st := SubStats{Received: s.received(), Expired: s.expired.Load(), Held: s.slots.held(s.inbox)}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st.Publishers, st.Dropped = len(s.routes), s.past
@@ -248,12 +242,6 @@ func (s *Subscription) Stats() SubStats {
 		st.Dropped += dropped
 	}
 	return st
-}
-
-// held is how many messages the program has. What was released is loaded first: it never exceeds what was taken.
-func (s *Subscription) held() uint64 {
-	back := s.slots.released()
-	return s.taken.Load() - back
 }
 
 // Close ends the subscription. Messages held stay valid until they are released.
@@ -303,7 +291,7 @@ func (s *Subscription) queue() *shmio.Inbox { return s.inbox }
 
 func (s *Subscription) places() *slots { return &s.slots }
 
-func (s *Subscription) received() uint64 { return s.taken.Load() }
+func (s *Subscription) received() uint64 { return s.slots.received(s.inbox) }
 
 func (s *Subscription) refused(*inRoute, *received) {}
 

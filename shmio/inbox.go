@@ -277,6 +277,51 @@ func (in *Inbox) Receive(ctx context.Context, rec *Record) (*Reader, error) {
 	return in.receive(ctx, rec)
 }
 
+// Recorder has the records that messages are received into. It is called with the Inbox locked: it must not call it.
+type Recorder interface {
+	Record() *Record // takes one, for a receiver who may have to wait
+	Unused(*Record)  // gives it back: nothing came
+}
+
+// ReceiveNext is Receive into a record of rs; nil: there is no message.
+func (in *Inbox) ReceiveNext(ctx context.Context, rs Recorder) (r *Reader, rec *Record, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, nil, err
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	rec = rs.Record()
+	if r, err = in.receive(ctx, rec); r == nil || err != nil {
+		rs.Unused(rec)
+		rec = nil
+	}
+	return r, rec, err
+}
+
+// TryReceiveNext is TryReceive into a record of rs; nil: there is no message.
+func (in *Inbox) TryReceiveNext(rs Recorder) (r *Reader, rec *Record, err error) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.closed {
+		return nil, nil, ErrInboxClosed
+	}
+	rec = rs.Record()
+	r, err = in.poll(rec)
+	in.passOn()
+	if r == nil || err != nil {
+		rs.Unused(rec)
+		rec = nil
+	}
+	return r, rec, err
+}
+
+// Found is how many messages were received.
+func (in *Inbox) Found() uint64 {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.hits
+}
+
 // receive is Receive with mu held, and returns with it.
 func (in *Inbox) receive(ctx context.Context, rec *Record) (*Reader, error) {
 	for {

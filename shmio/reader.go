@@ -23,6 +23,8 @@ type Reader struct {
 
 	next    uint64 // next slot to read; what the shared head says
 	tail    uint64 // as last loaded from the peer
+	misses  int    // looks in a row that found nothing
+	heels   int    // looks in a row that found a little, and soon: we are at the writer's heels
 	reading bool   // joined, or the writer's process is dead
 	arms    uint64 // last epoch
 	rings   Rings  // of its bell, and tail at the last one
@@ -63,6 +65,7 @@ type Record struct {
 	Payload []byte                // of an inline record, else nil
 	Last    bool                  // nothing had come behind it when it was taken, as far as was known
 	Next    wire.Word             // of what TryReceive took, behind a block: the word of what comes next, as a hint; 0: nothing is known
+	Tag     any                   // the caller's; it stays
 	buf     *[wire.MaxInline]byte // where Payload lies; made for the first inline record, as who holds a million blocks needs none
 }
 
