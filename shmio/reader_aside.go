@@ -7,7 +7,7 @@ import "slices"
 // by anybody who received it.
 func (r *Reader) PutBack(rec *Record) {
 	own := *rec
-	own.buf = nil
+	own.buf, own.Tag = nil, nil
 	if rec.Payload != nil {
 		own.Payload = slices.Clone(rec.Payload) // the buffer is the caller's
 	}
@@ -41,8 +41,9 @@ func (r *Reader) takeAside(rec *Record) bool {
 	if r.blocked.Load() || len(r.aside) == 0 {
 		return false
 	}
-	buf := rec.buf
+	buf, tag := rec.buf, rec.Tag
 	*rec = *r.aside[0]
+	rec.Tag, rec.Last, rec.Next = tag, false, 0 // what came behind it then doesn't now
 	if rec.buf = buf; rec.Payload != nil {
 		rec.Payload = rec.own()[:copy(rec.own()[:], rec.Payload)]
 	}
