@@ -112,3 +112,63 @@ func TestNewsThatNeverCome(t *testing.T) {
 		t.Errorf("%d words were rubbish", bad)
 	}
 }
+
+// What comes again after its news is a message of its own, whatever the program holds meanwhile.
+func TestAMessageThatWaitedIsNoOther(t *testing.T) {
+	b := newBus(t)
+	late, other := b.publisher(b.attach("late"), "a"), b.publisher(b.attach("other"), "a")
+	reader := b.attach("reader")
+	sub := b.subscribe(reader, "a")
+	send := func(p *node.Publisher, text string) {
+		t.Helper()
+		if err := p.Publish(b.ctx, append([]byte(text), make([]byte, 2000)...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	receive := func() node.Message {
+		t.Helper()
+		m, err := sub.Receive(b.ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	is := func(m node.Message, publisher, text string) {
+		t.Helper()
+		if got := string(m.Bytes()[:len(text)]); got != text || m.Publisher() != publisher {
+			t.Errorf("%q of %s, want %q of %s", got, m.Publisher(), text, publisher)
+		}
+	}
+	release := func(ms ...node.Message) {
+		t.Helper()
+		for _, m := range ms {
+			if err := m.Release(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	for _, p := range []*node.Publisher{late, other} {
+		send(p, "first")
+		release(receive())
+	}
+	tell := node.ForgetSegments(reader, "late")
+	send(late, "late")
+	if _, ok, err := sub.TryReceive(); ok || err != nil { // it is put back
+		t.Fatal(ok, err)
+	}
+	send(other, "held")
+	send(other, "not held")
+	held, not := receive(), receive()
+	release(not)
+	tell()
+	came := receive()
+	send(other, "last")
+	last := receive()
+	is(held, "other", "held")
+	is(came, "late", "late")
+	is(last, "other", "last")
+	release(last, held, came)
+	if st := sub.Stats(); st.Held != 0 || st.Received != 6 {
+		t.Errorf("%+v", st)
+	}
+}

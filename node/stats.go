@@ -1,6 +1,8 @@
 package node
 
 import (
+	"maps"
+	"slices"
 	"sync/atomic"
 
 	"github.com/bhome-bus/bhome/shmio"
@@ -51,16 +53,17 @@ func (n *Node) Stats() Stats {
 		o.mu.Unlock()
 		st.RoutesOut++
 	}
-	st.Received = c.pastReceived.Load()
 	n.mu.Lock()
-	for _, s := range n.sinks {
-		st.Received += s.received()
-	}
+	st.Received = c.pastReceived.Load()
+	sinks := slices.Collect(maps.Values(n.sinks))
 	st.RoutesIn = len(n.in)
 	for _, k := range n.heldOf() {
 		st.Held += k
 	}
 	n.mu.Unlock()
+	for _, s := range sinks { // which takes its queue's lock: not under n.mu
+		st.Received += s.received()
+	}
 	n.mag.mu.Lock()
 	st.Granted = len(n.mag.grants)
 	n.mag.mu.Unlock()

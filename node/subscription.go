@@ -222,7 +222,7 @@ func (s *Subscription) Err() error {
 
 // SubStats is what a subscription has counted.
 type SubStats struct {
-	Received   uint64 // by Receive
+	Received   uint64 // by Receive; what is being looked at counts until it is refused
 	Dropped    uint64 // by policy, at the publishers: their word
 	Expired    uint64 // older than Expiry
 	Unread     uint64 // waiting

@@ -36,5 +36,14 @@ func TestGarbage(t *testing.T) {
 	if g.Collect() {
 		t.Error("collects what is collected")
 	}
+	g.Let(1 << 30)
+	if !g.Collect() {
+		t.Error("doesn't collect")
+	}
+	more := make([]byte, 256<<20)
+	if g.Collect() || g.Collect() {
+		t.Error("marks a heap that has grown since")
+	}
+	runtime.KeepAlive(more)
 	runtime.KeepAlive(heap)
 }

@@ -116,7 +116,7 @@ func (r *Reader) load() (bool, error) {
 const (
 	paceAfter   = 8    // looks in a row that found
 	littleSlots = 640  // less than that (64 messages of 64 bytes)
-	soonLooks   = 8    // after fewer looks that found nothing: in a request and its answer, say, it takes more
+	soonLooks   = 8    // after fewer looks that found nothing: in a request and its answer, say, it takes more. Then it is over
 	paceLooks   = 1024 // own loads, some 0.5 µs
 )
 
@@ -124,12 +124,17 @@ const (
 // cursor and of the message from it, which it is about to write again, and what we find is one message. Where other routes have
 // something there is enough to do.
 func (r *Reader) pace() {
-	if r.heels < paceAfter || r.step != nil || r.place.in == nil || len(r.place.in.hot) != 1 {
+	if !r.atHeels() || r.step != nil {
 		return
 	}
 	for range paceLooks {
 		r.half.head.Load() // own: nothing else than a pause
 	}
+}
+
+// atHeels tells whether there is a writer to let get ahead.
+func (r *Reader) atHeels() bool {
+	return r.heels >= paceAfter && r.misses < soonLooks && r.place.in != nil && len(r.place.in.hot) == 1
 }
 
 // ready tells whether reading may begin: the writer honours claims, or writes no more.

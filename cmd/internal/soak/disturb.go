@@ -176,6 +176,7 @@ func (d *director) stop(m *member) {
 	if d.r.IntN(5) == 0 {
 		length = time.Duration(1000+d.r.IntN(2500)) * time.Millisecond
 	}
+	d.haveHeard()
 	m.stopped = time.Now().Add(length)
 	d.act(actStop, m.name()+", for "+length.String())
 	m.p.Signal(syscall.SIGSTOP)

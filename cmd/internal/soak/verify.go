@@ -79,11 +79,26 @@ func (d *director) subscribed(m *member, e subscribedEvent) {
 // centerEnds loosens the claims to those who can't have heard of them: who is stopped, or just was, has not read its socket. A
 // Subscribe doesn't wait for such a publisher, and what the center had still to tell it is gone.
 func (d *director) centerEnds() {
+	d.haveHeard()
 	for _, m := range d.members {
 		for i := range m.subs {
 			for src, c := range m.subs[i].claims {
-				if p := d.members[src[0]]; c.unheard && p != nil && !p.heard() {
+				if c.unheard {
 					c.loose = true
+					m.subs[i].claims[src] = c
+				}
+			}
+		}
+	}
+}
+
+// haveHeard notes who has run for long enough since. It is called before anybody is stopped, or the center ends.
+func (d *director) haveHeard() {
+	for _, m := range d.members {
+		for i := range m.subs {
+			for src, c := range m.subs[i].claims {
+				if p := d.members[src[0]]; c.unheard && (p == nil || p.heard()) {
+					c.unheard = false
 					m.subs[i].claims[src] = c
 				}
 			}
