@@ -45,6 +45,11 @@ func TestAtTheHeels(t *testing.T) {
 	if follow(); !p.r.atHeels() {
 		t.Error("it isn't there again")
 	}
+	if p.r.Arm(); p.r.atHeels() {
+		t.Error("it has slept")
+	}
+	p.r.Disarm()
+	follow()
 	in.Add(other.r)
 	if p.r.atHeels() {
 		t.Error("another has something")

@@ -294,7 +294,7 @@ func (r *Reader) Arm() (stillEmpty bool) {
 	if r.arms == 0 {
 		r.arms = 1
 	}
-	r.asleep = true
+	r.asleep, r.heels = true, 0 // who sleeps in between is at nobody's heels
 	r.at("arm")
 	r.half.armed.Store(r.arms) // pairs with Writer.Commit: it stores tail, then loads armed
 	r.at("tail?")
