@@ -14,11 +14,20 @@ func TestPlaces(t *testing.T) {
 	var wg sync.WaitGroup
 	for range goroutines {
 		wg.Go(func() {
-			for range rounds {
+			for i := range rounds {
 				if !p.try() {
-					p.await()
-					for !p.try() {
-						<-p.freed
+					has := p.await()
+					if !has && i%5 == 0 { // it gives up at once
+						select {
+						case <-p.handed:
+							has = true
+						default:
+							p.done()
+							continue
+						}
+					}
+					if !has {
+						<-p.handed
 					}
 					p.done()
 				}
@@ -39,24 +48,32 @@ func TestPlaces(t *testing.T) {
 	}
 }
 
-// Who gives up waiting may have taken the word that was for another.
+// What was handed to one who gives up is the next one's; and nobody's if there is none.
 func TestPlacesPassOn(t *testing.T) {
 	p := newPlaces(2)
 	p.try()
 	p.try()
-	p.await() // two wait
-	p.await()
-	p.leave()
-	p.leave() // there is room for one word
-	<-p.freed
-	p.done() // the first has gone
-	select {
-	case <-p.freed:
-	default:
-		t.Error("nobody has told the second")
+	if p.await() || p.await() { // two wait
+		t.Error("there were places")
 	}
-	if !p.try() {
-		t.Error("no place is free")
+	p.leave()
+	if p.try() {
+		t.Error("one who came later is served first")
+	}
+	p.done() // the first has gone, without it
+	select {
+	case <-p.handed:
+	default:
+		t.Error("the second doesn't have it")
 	}
 	p.done()
+	p.leave()
+	p.leave()
+	if p.await() {
+		p.leave()
+	}
+	p.done()
+	if p.taken.Load() != 0 || len(p.handed) != 0 || !p.try() || !p.try() || p.try() {
+		t.Errorf("%d are taken, %d handed over", p.taken.Load(), len(p.handed))
+	}
 }

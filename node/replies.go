@@ -117,16 +117,16 @@ func (rs *replies) receive(ctx context.Context) {
 
 // waitForTurn takes the turn; false: ctx ended first.
 func (rs *replies) waitForTurn(ctx context.Context) bool {
-	rs.turn.await()
 	defer rs.turn.done()
-	for !rs.turn.try() {
-		select {
-		case <-rs.turn.freed:
-		case <-ctx.Done():
-			return false
-		}
+	if rs.turn.await() {
+		return true
 	}
-	return true
+	select {
+	case <-rs.turn.handed:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // takeUnattended waits for a reply if somebody asked who doesn't wait, else takes what there is.
@@ -184,18 +184,18 @@ func (rs *replies) await(ctx context.Context, c *pendingCall) (replied, bool) {
 
 // answerOrTurn waits for c's answer or the turn; over: the answer it was, or ctx ended.
 func (rs *replies) answerOrTurn(ctx context.Context, c *pendingCall) (a replied, ok, over bool) {
-	rs.turn.await()
 	defer rs.turn.done()
-	for !rs.turn.try() {
-		select {
-		case a := <-c.came:
-			return a, true, true
-		case <-rs.turn.freed:
-		case <-ctx.Done():
-			return a, false, true
-		}
+	if rs.turn.await() {
+		return a, false, false
 	}
-	return a, false, false
+	select {
+	case a := <-c.came:
+		return a, true, true
+	case <-rs.turn.handed:
+		return a, false, false
+	case <-ctx.Done():
+		return a, false, true
+	}
 }
 
 // next does with what was received what is to be done; false: nothing was. An answer to own it returns. Only who has the turn

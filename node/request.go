@@ -144,20 +144,20 @@ func (o *outRoute) begin(ctx context.Context) error {
 	if o.calls.try() {
 		return nil
 	}
-	o.calls.await()
 	defer o.calls.done()
-	for !o.calls.try() {
-		select {
-		case <-o.calls.freed:
-		case <-o.ended:
-			return errRouteOver
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-o.n.closing:
-			return o.n.whyClosed()
-		}
+	if o.calls.await() {
+		return nil
 	}
-	return nil
+	select {
+	case <-o.calls.handed:
+		return nil
+	case <-o.ended:
+		return errRouteOver
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-o.n.closing:
+		return o.n.whyClosed()
+	}
 }
 
 // Reply is an answer, the caller's until Release.
