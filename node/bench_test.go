@@ -41,11 +41,15 @@ func BenchmarkPublishReceive(b *testing.B) {
 // BenchmarkPublishReceiveBatch is the same, 64 messages at a time.
 func BenchmarkPublishReceiveBatch(b *testing.B) {
 	const batch = 64
-	for _, size := range []int{64, 1 << 10} {
-		b.Run(fmt.Sprint(size, "B"), func(b *testing.B) {
+	for _, bench := range []struct {
+		size   int
+		policy node.Policy
+	}{{64, node.Block}, {64, node.DropOldest}, {1 << 10, node.Block}, {1 << 10, node.DropOldest}} {
+		size := bench.size
+		b.Run(fmt.Sprint(size, "B/", bench.policy), func(b *testing.B) {
 			bus := newBus(b)
 			pub := bus.publisher(bus.attach("pub"), "a")
-			sub := bus.subscribe(bus.attach("sub"), "a")
+			sub := bus.subscribe(bus.attach("sub"), "a", node.Depth(128), node.OnFull(bench.policy))
 			ctx := context.Background()
 			payloads, ms := make([][]byte, batch), make([]node.Message, batch)
 			for i := range payloads {

@@ -10,18 +10,20 @@ import (
 // block is one message block that the center has granted to this node. It is in a magazine (refs 0), loaned (1), or out
 // on routes (one reference each); the last reference puts it back.
 type block struct {
+	// What sending and taking back look at is one cache line: see TestABlockIsTwoLines.
+	mem   []byte      // header and class payload
+	group *blockGroup // with class: where it is idle
+	word  wire.Word   // that names b on a route
 	mag   *magazine
-	grant wire.Grant
+	size  int   // payload bytes of the current loan; its holder's
+	refs  int32 // references, of this process alone; under the class's mu, but for who has them all (see own)
 	gen   uint16
 	class uint8
-	group *blockGroup
-	word  wire.Word // that names b on a route
-	mem   []byte    // header and class payload
 
-	refs   int32         // references, of this process alone; under the class's mu, but for who has them all (see own)
+	grant  wire.Grant
 	serial atomic.Uint64 // odd while loaned; a Loan carries the value it was made with. Pairs with Loan's checks
-	size   int           // payload bytes of the current loan; its holder's
 	origin string        // Config.Debug: who took the loan
+	_      [24]byte      // blocks of two lines begin where a line does
 }
 
 // Returned implements shmio.Held: a route gives its reference back.

@@ -27,5 +27,5 @@ func Left(n *Node) (blocks, elsewhere, most int) {
 func Slots(s *Subscription) int {
 	s.slots.mu.Lock()
 	defer s.slots.mu.Unlock()
-	return len(s.slots.all)
+	return len(s.slots.all) + s.slots.slots
 }

@@ -14,6 +14,7 @@ type idleBlocks struct {
 	ring []*block // a power of two; hot ones from first on
 	at   int      // of the ring: the first
 	hot  int      // how many are in the ring
+	most int      // how many may be without another look at how many may be
 }
 
 // turn is how many blocks of a class are lent in turn.
@@ -23,18 +24,24 @@ func (q *idleBlocks) len() int { return len(q.cold) + q.hot }
 
 // push takes a block that came back.
 func (q *idleBlocks) push(b *block) {
-	if q.hot == turn(b.class) {
-		q.cold = append(q.cold, q.shift())
-	}
-	if q.hot == len(q.ring) {
-		ring := make([]*block, max(4, 2*len(q.ring)))
-		for i := range q.hot {
-			ring[i] = q.ring[(q.at+i)&(len(q.ring)-1)]
-		}
-		q.ring, q.at = ring, 0
+	if q.hot == q.most {
+		q.makeRoom(turn(b.class))
 	}
 	q.ring[(q.at+q.hot)&(len(q.ring)-1)] = b
 	q.hot++
+}
+
+// makeRoom lets one more be hot, or one less.
+func (q *idleBlocks) makeRoom(turn int) {
+	if q.hot == turn {
+		q.cold = append(q.cold, q.shift())
+		return
+	}
+	ring := make([]*block, max(4, 2*len(q.ring)))
+	for i := range q.hot {
+		ring[i] = q.ring[(q.at+i)&(len(q.ring)-1)]
+	}
+	q.ring, q.at, q.most = ring, 0, min(len(ring), turn)
 }
 
 // shift takes the first of the ring, which has one.

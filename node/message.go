@@ -10,26 +10,30 @@ import (
 // Message is one message received, the caller's until Release. It is a small value; copies are the same message. Its
 // methods may be called from any goroutine, but not while another releases it.
 type Message struct {
-	s      *slot
-	serial uint64
+	l   *lot
+	tag uint64 // the lot's serial at that time, and the place
 }
 
-func (sl *slot) message() Message {
-	if sl.owner.n.cfg.Debug {
-		sl.origin = callers()
+// slot is where the message lies; nil: it is released, or was none.
+func (m Message) slot() *slot {
+	if m.l == nil {
+		return nil
 	}
-	return Message{s: sl, serial: sl.serial.Load()}
+	w := m.l.word.Load() // pairs with lot.release
+	if (w^m.tag)>>serialShift != 0 || w>>(m.tag&placeMask)&1 != 0 {
+		return nil
+	}
+	return m.l.slots[m.tag&placeMask]
 }
-
-func (m Message) valid() bool { return m.s != nil && m.s.serial.Load() == m.serial }
 
 // Bytes is the payload, valid until Release (nil after). It is the sender's memory, mapped read-only: a hostile sender can
 // change it while it is read; Copy can't be changed.
 func (m Message) Bytes() []byte {
-	if !m.valid() {
+	sl := m.slot()
+	if sl == nil {
 		return nil
 	}
-	return m.s.m.payload
+	return sl.rec.Payload
 }
 
 // Copy is the payload in memory of the caller's own.
@@ -37,69 +41,81 @@ func (m Message) Copy() []byte { return append([]byte(nil), m.Bytes()...) }
 
 // Topic is the topic it was published on; "" after Release.
 func (m Message) Topic() string {
-	if !m.valid() {
+	sl := m.slot()
+	if sl == nil {
 		return ""
 	}
-	return m.s.topic
+	return sl.topic
 }
 
 // Publisher is the name of the process that sent it.
 func (m Message) Publisher() string {
-	if !m.valid() {
+	if m.slot() == nil {
 		return ""
 	}
-	return m.s.route.peer.name
+	return m.l.route.peer.name
 }
 
 // PublisherSession is the session of the process that sent it: unlike a name it is never used again.
 func (m Message) PublisherSession() uint64 {
-	if !m.valid() {
+	if m.slot() == nil {
 		return 0
 	}
-	return m.s.route.peer.session
+	return m.l.route.peer.session
 }
 
 // Seq is the publisher's sequence number on this topic, from 1; a gap shows what was dropped.
 func (m Message) Seq() uint64 {
-	if !m.valid() {
+	sl := m.slot()
+	if sl == nil {
 		return 0
 	}
-	return m.s.m.seq
+	return sl.seq
 }
 
 // Age is how long ago it was sent, to about 4 ms, by the machine's monotonic clock.
 func (m Message) Age() time.Duration {
-	if !m.valid() {
+	sl := m.slot()
+	if sl == nil {
 		return 0
 	}
-	return m.s.m.age()
+	return sl.age()
 }
 
 // Release gives the message back to its sender. The second time is refused with ErrReleased and counted.
 func (m Message) Release() error {
-	if !m.valid() {
+	sl := m.slot()
+	if sl == nil {
 		return m.misuse()
 	}
-	sl := m.s
-	block, r, seq, home := sl.m.block, sl.route, sl.rec.Seq, sl.home.Load() // before it is another's
-	if !sl.serial.CompareAndSwap(m.serial, m.serial+1) {
+	l := m.l
+	block, r, seq, home, serial := sl.rec.IsBlock(), l.route, sl.rec.Seq, l.home.Load(), m.tag>>serialShift // before they are another's
+	ok, all := l.release(serial, 1<<(m.tag&placeMask))
+	if !ok {
 		return m.misuse()
 	}
 	if block {
 		r.giveBack(seq)
 	}
-	sl.leave(m.serial, home)
+	if l.single() {
+		l.leave(serial, home)
+		return nil
+	}
+	l.owner.taken.Add(1)
+	if all {
+		l.owner.giveBack(l)
+	}
 	return nil
 }
 
 func (m Message) misuse() error {
-	if m.s == nil {
+	if m.l == nil {
 		return fmt.Errorf("release a message: %w: it is no message", ErrInvalid)
 	}
-	n := m.s.owner.n
+	n := m.l.owner.n
 	n.stats.misused.Add(1)
 	if n.cfg.Debug {
-		n.log.Warn("a message is released twice", "taken", m.s.origin, "by", callers())
+		n.log.Warn("a message is released twice", "taken", m.l.owner.origin(m), "by", callers())
 	}
 	return fmt.Errorf("release a message: %w", ErrReleased)
 }
@@ -107,8 +123,8 @@ func (m Message) misuse() error {
 // age is how long ago it was sent. An inline record says only the low half of the milliseconds.
 func (m *received) age() time.Duration {
 	now := shmio.CoarseNow()
-	if !m.block {
-		ms := int32(uint32(now/1e6) - uint32(m.stamp))
+	if !m.rec.IsBlock() {
+		ms := int32(uint32(now/1e6) - m.rec.Inline.Stamp)
 		return time.Duration(max(ms, 0)) * time.Millisecond
 	}
 	if m.stamp > now {

@@ -26,29 +26,30 @@ var errPutBack = errors.New("it was put back")
 // resolve's.
 //
 // The topic is that of what was published; nil: none that was ever told.
-func (r *inRoute) read(rec *shmio.Record, m *received) (*topicName, error) {
+func (r *inRoute) read(m *received) (*topicName, error) {
 	for {
-		err := r.resolve(rec, m)
+		err := r.resolve(m)
 		if err == nil {
 			if r.kind != bhomev1.RouteKind_ROUTE_KIND_PUBSUB {
 				return nil, nil
 			}
-			if t := r.topic(m.topicID); t != nil {
+			if t := r.topic(m.rec.Inline.Topic); t != nil {
 				return t, nil
 			}
-			if err = r.notYet(rec, wire.ErrBadHeader); !errors.Is(err, errNotYet) {
+			if err = r.notYet(&m.rec, wire.ErrBadHeader); !errors.Is(err, errNotYet) {
 				return nil, nil // the subscription refuses it
 			}
 		}
 		if !errors.Is(err, errNotYet) {
 			return nil, err
 		}
-		if r.putBack(rec) {
+		m.unresolve()
+		if r.putBack(&m.rec) {
 			return nil, errPutBack
 		}
 		// The last of a route that is over, which nobody polls any more: its sender must not keep us for long.
 		ctx, cancel := context.WithTimeout(r.n.ctx, socketTimeout)
-		r.awaitNews(ctx, rec)
+		r.awaitNews(ctx, &m.rec)
 		cancel()
 	}
 }
@@ -70,6 +71,12 @@ func (r *inRoute) putBack(rec *shmio.Record) bool {
 		r.r.Resume()
 	})
 	return true
+}
+
+// putBackToo is putBack of a message behind one that waits for news.
+func (r *inRoute) putBackToo(m *received) bool {
+	m.unresolve()
+	return r.putBack(&m.rec)
 }
 
 // awaitNews returns when rec can be read, or must not wait any more; nor must what was sent until then.

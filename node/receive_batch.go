@@ -33,38 +33,41 @@ func (s *Subscription) ReceiveBatch(ctx context.Context, into []Message) (int, e
 	for {
 		rd, n, err := s.inbox.ReceiveBatch(ctx, recs[:want])
 		if err != nil {
-			s.slots.putAll(sls[:want])
+			s.slots.lend(nil, sls[:want], nil)
 			if _, _, err := s.took(nil, rd, err); err != nil {
 				return 0, err
 			}
 			return s.ReceiveBatch(ctx, into) // a route was spoiled
 		}
 		r := rd.Tag().(*inRoute)
-		for _, rec := range recs[1:min(n, readAhead)] {
-			r.peer.space.WillRead(rec.Word)
+		for _, rec := range recs[:min(n, readAhead)] {
+			r.lookUp(rec)
 		}
 		got := 0
 		aside := r.r.Aside()
 		for i, sl := range sls[:n] {
 			if i+readAhead < n {
-				r.peer.space.WillRead(recs[i+readAhead].Word)
+				r.lookUp(recs[i+readAhead])
 			}
-			if r.r.Aside() > aside && r.putBack(&sl.rec) || !s.accept(r, sl) { // put back: one before it waits for news
-				sl.void()
+			if r.r.Aside() > aside && r.putBackToo(&sl.received) || !s.accept(r, sl) {
+				s.slots.refused.Add(1)
+				s.slots.taken.Add(1)
 				continue
 			}
 			if i != got { // those taken come first
 				sls[i], sls[got] = sls[got], sl
 				recs[i], recs[got] = recs[got], recs[i]
 			}
-			into[got] = sl.message()
+			if s.n.cfg.Debug {
+				sl.origin = callers()
+			}
 			got++
 		}
 		if r.ending.Load() {
 			r.drained()
 		}
 		if got > 0 {
-			s.slots.putAll(sls[got:want])
+			s.slots.lend(r, sls[:want], into[:got])
 			return got, nil
 		}
 	}
@@ -72,62 +75,59 @@ func (s *Subscription) ReceiveBatch(ctx context.Context, into []Message) (int, e
 
 // ReleaseBatch releases messages, of any subscriptions. Errors are Release's, joined; all are tried.
 func ReleaseBatch(ms []Message) error {
-	if len(ms) == 1 {
-		return ms[0].Release()
-	}
 	var errs error
 	for len(ms) > 0 {
-		n, err := releaseRun(ms[:min(len(ms), batchChunk)])
-		errs = errors.Join(errs, err)
+		n := releaseRun(ms[:min(len(ms), batchChunk)])
+		if n == 0 {
+			errs = errors.Join(errs, ms[0].Release())
+			n = 1
+		}
 		ms = ms[n:]
 	}
 	return errs
 }
 
-// releaseRun releases the messages at the start of ms that came on one route, and returns how many they are: at least one.
-func releaseRun(ms []Message) (n int, err error) {
-	var sls [batchChunk]*slot // that go to the list
+// releaseRun releases the messages at the start of ms that came on one route, and returns how many they are. 0: the first is
+// none that can be released.
+func releaseRun(ms []Message) (n int) {
 	var seqs [batchChunk]uint64
+	var done [batchChunk]*lot // of which nothing is out any more
 	var r *inRoute
-	list, blocks := 0, 0
-	for _, m := range ms {
-		if !m.valid() {
-			if n == 0 {
-				return 1, m.misuse()
-			}
-			break
-		}
-		sl := m.s
-		block, route, seq, home := sl.m.block, sl.route, sl.rec.Seq, sl.home.Load() // before it is another's
+	blocks, over, taken := 0, 0, 0
+	for n < len(ms) && ms[n].slot() != nil {
+		l, serial := ms[n].l, ms[n].tag>>serialShift
+		route, home := l.route, l.home.Load() // before they are another's
 		if r == nil {
 			r = route
 		}
-		if route != r || !sl.serial.CompareAndSwap(m.serial, m.serial+1) {
-			if n == 0 {
-				return 1, m.misuse()
-			}
+		if route != r {
 			break
 		}
-		n++
-		if block {
-			seqs[blocks] = seq
-			blocks++
+		k, bits, some := l.places(serial, ms[n:], seqs[blocks:])
+		ok, all := l.release(serial, bits)
+		if !ok { // one of them is released: who releases them one by one sees which
+			break
 		}
-		if home != homeList || list > 0 && sl.owner != sls[0].owner {
-			sl.leave(m.serial, home)
-			continue
+		n, blocks = n+k, blocks+some
+		switch {
+		case l.single() && home != homeList:
+			l.leave(serial, home)
+		case all:
+			done[over] = l
+			over++
 		}
-		sls[list] = sl
-		list++
+		if !l.single() {
+			taken += k
+		}
 	}
 	if blocks > 0 {
 		r.giveBack(seqs[:blocks]...)
 	}
-	for _, sl := range sls[:list] {
-		sl.route = nil
+	if taken > 0 {
+		ms[0].l.owner.taken.Add(uint64(taken))
 	}
-	if list > 0 {
-		sls[0].owner.putAll(sls[:list])
+	if over > 0 {
+		done[0].owner.giveBack(done[:over]...)
 	}
-	return n, nil
+	return n
 }

@@ -209,7 +209,7 @@ func (rs *replies) next(sl *slot, rd *shmio.Reader, err error, own *pendingCall)
 		r.spoiled(err)
 		return true, a
 	}
-	if _, err = r.read(&sl.rec, &sl.m); err != nil {
+	if _, err = r.read(&sl.received); err != nil {
 		if !errors.Is(err, errPutBack) {
 			r.reject(err)
 		}
@@ -226,11 +226,11 @@ func (rs *replies) next(sl *slot, rd *shmio.Reader, err error, own *pendingCall)
 
 // deliver tells a call of its answer; if it is own's, the caller.
 func (rs *replies) deliver(r *inRoute, sl *slot, own *pendingCall) (a replied) {
-	sl.route = r
+	sl.lot.route = r
 	rs.mu.Lock()
-	c := rs.calls.get(sl.m.corr)
+	c := rs.calls.get(sl.rec.Inline.Corr)
 	if c != nil && c.session() == r.peer.session { // nobody answers for another
-		rs.forget(sl.m.corr, c)
+		rs.forget(sl.rec.Inline.Corr, c)
 	} else {
 		c = nil
 	}
@@ -241,13 +241,13 @@ func (rs *replies) deliver(r *inRoute, sl *slot, own *pendingCall) (a replied) {
 	}
 	c.over()
 	sl.topic = c.topic
-	switch sl.m.kind {
+	switch sl.rec.Inline.Kind {
 	case wire.KindReply:
 		a.r = &Reply{m: sl.message()}
 	case wire.KindErrorReply:
 		var e bhomev1.ErrorMsg
 		err := error(&HandlerError{Topic: c.topic, Message: "the handler failed and its error could not be told"})
-		if perr := proto.Unmarshal(append([]byte(nil), sl.m.payload...), &e); perr == nil {
+		if perr := proto.Unmarshal(append([]byte(nil), sl.rec.Payload...), &e); perr == nil {
 			if told := fromErrorMsg(&e, c.topic); told != nil {
 				err = told
 			}
@@ -256,7 +256,7 @@ func (rs *replies) deliver(r *inRoute, sl *slot, own *pendingCall) (a replied) {
 		a.err = fmt.Errorf("request %q to %q: %w", c.topic, r.peer.name, err)
 	default:
 		sl.discard()
-		a.err = fmt.Errorf("request %q to %q: %w: message kind %d", c.topic, r.peer.name, wire.ErrBadHeader, sl.m.kind)
+		a.err = fmt.Errorf("request %q to %q: %w: message kind %d", c.topic, r.peer.name, wire.ErrBadHeader, sl.rec.Inline.Kind)
 	}
 	if c == own {
 		return a

@@ -2,14 +2,12 @@ package node
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
 
 	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
 	"github.com/bhome-bus/bhome/shmio"
-	"github.com/bhome-bus/bhome/wire"
 )
 
 // inRoute is our end of a route that we receive on.
@@ -273,63 +271,6 @@ func (r *inRoute) seq(low uint32) uint64 {
 		r.seqHi.Store(s)
 	}
 	return s
-}
-
-// received is one message, resolved: its bytes are in the sender's memory or in the record.
-type received struct {
-	topicID uint32
-	kind    wire.Kind
-	payload []byte
-	seq     uint64
-	stamp   uint64 // ns of CLOCK_MONOTONIC_COARSE; inline: the low 32 bits of its ms
-	corr    uint64
-	block   bool // it has to be returned
-}
-
-// resolve finds the bytes of a record. An error means that the sender sent rubbish; what must be returned was. Or it is
-// for setAside.
-func (r *inRoute) resolve(rec *shmio.Record, m *received) error {
-	if rec.IsInline() {
-		in := &rec.Inline
-		m.topicID, m.kind, m.payload, m.seq, m.stamp, m.corr, m.block = in.Topic, in.Kind, rec.Payload, r.seq(in.Seq), uint64(in.Stamp), in.Corr, false
-		return nil
-	}
-	return r.resolveBlock(rec, m)
-}
-
-// resolveBlock is resolve for what isn't inline.
-func (r *inRoute) resolveBlock(rec *shmio.Record, m *received) error {
-	if rec.Word.IsCommand() {
-		return fmt.Errorf("%w: command %d on a data route", wire.ErrBadWord, rec.Word.Cmd())
-	}
-	mem, err := r.peer.space.Memory(rec.Word)
-	if err != nil {
-		return r.unresolved(rec, err)
-	}
-	size, topic, id, stamp, seq, kind, ok := wire.Glance(mem)
-	if !ok {
-		return r.unresolved(rec, shmio.BadHeader(rec.Word))
-	}
-	payload, err := shmio.Payload(rec.Word, mem, size)
-	if err != nil {
-		return r.unresolved(rec, err)
-	}
-	if seq-r.seqHi.Load() >= 1<<20 {
-		r.seqHi.Store(seq)
-	}
-	m.topicID, m.kind, m.payload, m.seq, m.stamp, m.corr, m.block = topic, kind, payload, seq, stamp, id, true
-	return nil
-}
-
-// unresolved gives back a block that can't be read, unless what it needs may still be told.
-func (r *inRoute) unresolved(rec *shmio.Record, err error) error {
-	if isUnknownSegment(err) {
-		if err = r.notYet(rec, err); errors.Is(err, errNotYet) {
-			return err
-		}
-	}
-	r.r.Return(rec.Seq)
-	return err
 }
 
 // reject is for what came on r and can't be what an honest sender sends: that ends the route. What is in a segment that we

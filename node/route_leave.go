@@ -62,22 +62,21 @@ func (r *inRoute) refuse() {
 	if r.r.Aside() > 0 {
 		r.r.Resume() // nothing is waited for any more
 	}
-	var rec shmio.Record
 	var m received
 	for {
-		ok, err := r.r.TryReceive(&rec)
+		ok, err := r.r.TryReceive(&m.rec)
 		if err != nil || !ok {
 			return
 		}
-		if err := r.resolve(&rec, &m); err != nil {
+		if err := r.resolve(&m); err != nil {
 			if errors.Is(err, errNotYet) {
-				r.giveBack(rec.Seq)
+				r.giveBack(m.rec.Seq)
 			}
 			continue
 		}
 		r.sink.refused(r, &m)
-		if m.block {
-			r.giveBack(rec.Seq)
+		if m.rec.IsBlock() {
+			r.giveBack(m.rec.Seq)
 		}
 	}
 }

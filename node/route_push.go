@@ -14,8 +14,8 @@ import (
 type message struct {
 	b       *block
 	held    int32 // references to b that are the sender's: one for each route that will take it, counted beforehand
-	in      wire.Inline
 	payload []byte
+	in      wire.Inline
 }
 
 // release gives back the references to a block that no route has taken.

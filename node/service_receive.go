@@ -64,7 +64,7 @@ func (s *Service) take(sl *slot, rd *shmio.Reader, err error) *job {
 		r.spoiled(err)
 		return nil
 	}
-	_, err = r.read(&sl.rec, &sl.m)
+	_, err = r.read(&sl.received)
 	if r.ending.Load() {
 		r.drained()
 	}
@@ -75,15 +75,15 @@ func (s *Service) take(sl *slot, rd *shmio.Reader, err error) *job {
 		sl.refuse()
 		return nil
 	}
-	key := jobKey{r.peer.session, sl.m.corr}
-	sl.route, sl.topic = r, s.topic
-	switch sl.m.kind {
+	key := jobKey{r.peer.session, sl.rec.Inline.Corr}
+	sl.lot.route, sl.topic = r, s.topic
+	switch sl.rec.Inline.Kind {
 	case wire.KindRequest:
 		return &job{key: key, route: r, req: Request{sl.message()}, ctx: jobContext{parent: s.ctx}}
 	case wire.KindCancel:
 		s.cancelJob(key, ErrCancelled)
 	default:
-		s.n.badWord("a request of "+r.peer.name, fmt.Errorf("%w: message kind %d", wire.ErrBadHeader, sl.m.kind))
+		s.n.badWord("a request of "+r.peer.name, fmt.Errorf("%w: message kind %d", wire.ErrBadHeader, sl.rec.Inline.Kind))
 	}
 	sl.discard()
 	return nil

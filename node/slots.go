@@ -11,39 +11,67 @@ import (
 
 // slot is the place of one received message in this process; slots are reused.
 type slot struct {
-	rec    shmio.Record
-	m      received
-	route  *inRoute
+	received
+	lot    *lot // of a single one: its own, always; else nil
 	topic  string
-	owner  *slots
-	index  int           // in owner.all
-	serial atomic.Uint64 // counts releases; a Message carries the value it was made with. Pairs with Message's checks
-	lent   uint64        // serial when it was last received into as the current one; the inbox's lock guards it
-	home   atomic.Uint64 // where it goes when it is released; pairs with leave
-	origin string
+	origin string // Config.Debug: who took the message
 }
 
-// Homes of slots.
+// Homes of single lots.
 const (
 	homeList    = 0 // the list of free ones
 	homeCurrent = 1 // it is the current one, and stays there: who receives sees by its serial that it is free
 )
 
-// homeLeft is the home of a slot that was the current one while its message of that serial was out: who changes it to homeList puts
+// homeLeft is the home of a lot that was the current one while its message of that serial was out: who changes it to homeList puts
 // it into the list.
 func homeLeft(serial uint64) uint64 { return serial<<2 | 2 }
 
-// slots recycles the slots of a queue. The one used last is taken again, when it is free, at the cost of a look at its serial:
-// most receivers release a message before they take the next. Safe for concurrent use.
+// slots recycles the places of a queue's messages. Who receives one at a time gets the one used last again, when it is free, at
+// the cost of a look at its serial: most receivers release a message before they take the next. Safe for concurrent use.
 type slots struct {
 	n       *Node
-	current *slot // the inbox's lock guards it
-	refused atomic.Uint64
+	current *lot          // the inbox's lock guards it
+	refused atomic.Uint64 // messages that nobody got
+	taken   atomic.Uint64 // messages received in batches that were released or refused
+
 	mu      sync.Mutex
-	free    []*slot
-	low     int // the fewest that were free since the last trim
-	all     []*slot
-	past    uint64 // serials of slots that are no more
+	singles spares[lot]  // free single lots
+	batch   spares[slot] // free slots of batches
+	lots    spares[lot]  // free lots of batches
+	all     []*lot       // single ones, free or not
+	slots   int          // of batches there are, free or not
+	past    uint64       // serials of lots that are no more
+}
+
+// spares is what is free of a kind, and how little that was since the last trim.
+type spares[T any] struct {
+	free []*T
+	low  int
+}
+
+// take takes up to n, the ones used last.
+func (s *spares[T]) take(n int) []*T {
+	at := max(0, len(s.free)-n)
+	some := s.free[at:]
+	s.free = s.free[:at]
+	s.low = min(s.low, at)
+	return some
+}
+
+// put takes back.
+func (s *spares[T]) put(some ...*T) { s.free = append(s.free, some...) }
+
+// trim lets go of what nobody has used since the last call, but for so many, and returns it.
+func (s *spares[T]) trim(keep int) []*T {
+	n := s.low - max(0, keep)
+	if s.low = len(s.free); n <= 0 {
+		return nil
+	}
+	gone := s.free[:n]
+	s.free = slices.Clone(s.free[n:]) // what was large stays large
+	s.low = len(s.free)
+	return gone
 }
 
 // receive is inbox.Receive into a slot; nil: there is no message. The inbox is always the same.
@@ -65,112 +93,141 @@ func slotOf(r *shmio.Reader, rec *shmio.Record, err error) (*slot, *shmio.Reader
 
 // Record implements shmio.Recorder.
 func (s *slots) Record() *shmio.Record {
-	sl := s.current
-	if sl != nil {
-		if serial := sl.serial.Load(); serial != sl.lent { // pairs with Release: it is done with the slot
-			sl.lent = serial
-			return &sl.rec
+	l := s.current
+	if l != nil {
+		if serial := l.serial(); serial != l.lent { // pairs with Release: it is done with the slot
+			l.lent = serial
+			return &l.slots[0].rec
 		}
 		// It is out. If it was released since we looked, nobody but us may see that.
-		left := homeLeft(sl.lent)
-		sl.home.Store(left) // pairs with leave: its caller has changed serial, then it loads this
-		if sl.serial.Load() != sl.lent {
-			sl.leave(sl.lent, left)
+		left := homeLeft(l.lent)
+		l.home.Store(left) // pairs with leave: its caller has changed the serial, then it loads this
+		if l.serial() != l.lent {
+			l.leave(l.lent, left)
 		}
 	}
-	sl = s.get()
-	sl.home.Store(homeCurrent)
-	sl.lent = sl.serial.Load()
-	s.current = sl
-	return &sl.rec
+	l = s.single()
+	l.home.Store(homeCurrent)
+	l.lent = l.serial()
+	s.current = l
+	return &l.slots[0].rec
 }
 
 // Unused implements shmio.Recorder.
 func (s *slots) Unused(rec *shmio.Record) {
-	sl := rec.Tag.(*slot)
-	home := sl.home.Load()
+	l := rec.Tag.(*slot).lot
+	home := l.home.Load()
 	if home == homeCurrent {
-		sl.lent-- // its serial never is that
+		l.lent-- // its serial never is that
 		return
 	}
-	sl.leave(sl.lent, home) // another receiver needed one while this one waited
+	l.leave(l.lent, home) // another receiver needed one while this one waited
 }
 
-// leave is called when the message of that serial is released. home is the slot's before that: what was the current one's may be
-// another message's by now.
-func (sl *slot) leave(serial, home uint64) {
+// leave is called when the message of a single lot's time serial is released. home is the lot's before that: what was the
+// current one's may be another message's by now.
+func (l *lot) leave(serial, home uint64) {
 	if home != homeList {
-		if left := homeLeft(serial); sl.home.Load() != left || !sl.home.CompareAndSwap(left, homeList) {
+		if left := homeLeft(serial); l.home.Load() != left || !l.home.CompareAndSwap(left, homeList) {
 			return // it stays the current one, or whoever took another saw that it is free
 		}
 	}
-	s := sl.owner
+	l.owner.giveBack(l)
+}
+
+// giveBack takes lots of which nothing is out.
+func (s *slots) giveBack(ls ...*lot) {
 	s.mu.Lock()
-	sl.route = nil
-	s.free = append(s.free, sl)
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	for _, l := range ls {
+		l.route = nil
+		if l.single() {
+			s.singles.put(l)
+			continue
+		}
+		s.batch.put(l.slots...)
+		s.lots.put(l)
+	}
 }
 
-// refuse is for a message that nobody gets.
+// refuse is for a message, received alone, that nobody gets.
 func (sl *slot) refuse() {
-	serial, home := sl.serial.Load(), sl.home.Load()
-	sl.void()
-	sl.leave(serial, home)
+	l := sl.lot
+	serial, home := l.serial(), l.home.Load()
+	l.owner.refused.Add(1)
+	l.word.Store((serial + 1) << serialShift) // pairs with Record
+	l.leave(serial, home)
 }
 
-// void counts it; the slot is still the caller's.
-func (sl *slot) void() {
-	sl.owner.refused.Add(1)
-	sl.serial.Add(1)
+// message is what came in sl, alone.
+func (sl *slot) message() Message {
+	if sl.lot.owner.n.cfg.Debug {
+		sl.origin = callers()
+	}
+	return Message{sl.lot, sl.lot.serial() << serialShift}
 }
 
 // discard is refuse for a message that has been read.
 func (sl *slot) discard() {
-	if sl.m.block {
-		sl.route.giveBack(sl.rec.Seq)
+	if sl.rec.IsBlock() {
+		sl.lot.route.giveBack(sl.rec.Seq)
 	}
 	sl.refuse()
 }
 
-// get takes a free slot, or makes one.
-func (s *slots) get() *slot {
+// single takes a free single lot, or makes one.
+func (s *slots) single() *lot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if n := len(s.free); n > 0 {
-		sl := s.free[n-1]
-		s.free = s.free[:n-1]
-		s.low = min(s.low, n-1)
-		return sl
+	if some := s.singles.take(1); len(some) > 0 {
+		return some[0]
 	}
-	s.low = 0
-	return s.another()
+	sl := new(slot)
+	l := &lot{owner: s, full: 1, slots: []*slot{sl}, index: len(s.all)}
+	sl.lot, sl.rec.Tag = l, sl
+	s.all = append(s.all, l)
+	return l
 }
 
-// another makes a slot; mu is held.
-func (s *slots) another() *slot {
-	sl := &slot{owner: s, index: len(s.all)}
-	sl.rec.Tag = sl
-	s.all = append(s.all, sl)
-	return sl
-}
-
-// getAll fills into.
+// getAll fills into with slots to receive a batch into.
 func (s *slots) getAll(into []*slot) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := copy(into, s.free[max(0, len(s.free)-len(into)):])
-	s.free = s.free[:len(s.free)-n]
-	s.low = min(s.low, len(s.free))
+	n := copy(into, s.batch.take(len(into)))
+	s.slots += len(into) - n
 	for ; n < len(into); n++ {
-		into[n] = s.another()
+		into[n] = new(slot)
 	}
 }
 
-// putAll takes back slots of getAll's that nobody has, all of s.
-func (s *slots) putAll(sls []*slot) {
+// lend makes the messages into of as many of sls, the first, which came on r, and takes the others back.
+func (s *slots) lend(r *inRoute, sls []*slot, into []Message) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.free = append(s.free, sls...)
+	s.batch.put(sls[len(into):]...)
+	for len(into) > 0 {
+		k := min(len(into), lotPlaces)
+		s.lot().lend(r, sls[:k], into[:k])
+		into, sls = into[k:], sls[k:]
+	}
+}
+
+// lot takes a free lot of batches, or makes one; mu is held.
+func (s *slots) lot() *lot {
+	if some := s.lots.take(1); len(some) > 0 {
+		return some[0]
+	}
+	return &lot{owner: s, full: allReleased, slots: make([]*slot, lotPlaces)}
+}
+
+// origin says who took what lies, or lay, in a message's place last. Only with Config.Debug.
+func (s *slots) origin(m Message) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if place := int(m.tag & placeMask); place < len(m.l.slots) {
+		return m.l.slots[place].origin
+	}
+	return ""
 }
 
 // received is how many of the messages that the inbox found somebody got.
@@ -182,9 +239,9 @@ func (s *slots) received(inbox *shmio.Inbox) uint64 {
 // held is how many messages the program has. What was released is counted first: it never exceeds what was found.
 func (s *slots) held(inbox *shmio.Inbox) uint64 {
 	s.mu.Lock()
-	released := s.past
-	for _, sl := range s.all {
-		released += sl.serial.Load()
+	released := s.past + s.taken.Load()
+	for _, l := range s.all {
+		released += l.serial()
 	}
 	s.mu.Unlock()
 	return inbox.Found() - released
@@ -200,18 +257,17 @@ const (
 func (s *slots) trim() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := min(s.low, len(s.all)-keepSlots)
-	if s.low = len(s.free); n <= 0 {
-		return
-	}
-	for _, sl := range s.free[:n] {
-		s.past += sl.serial.Load()
+	gone := s.singles.trim(keepSlots - (len(s.all) - len(s.singles.free)))
+	for _, l := range gone {
+		s.past += l.serial()
 		last := s.all[len(s.all)-1]
-		last.index, s.all[sl.index] = sl.index, last
+		last.index, s.all[l.index] = l.index, last
 		s.all = s.all[:len(s.all)-1]
 	}
-	s.free = slices.Clone(s.free[n:]) // what was large stays large
-	s.all = slices.Clone(s.all)
-	s.low = len(s.free)
-	s.n.garbage.Let(n * slotGarbage)
+	if len(gone) > 0 {
+		s.all = slices.Clone(s.all)
+	}
+	sls := s.batch.trim(keepSlots - (s.slots - len(s.batch.free)))
+	s.slots -= len(sls)
+	s.n.garbage.Let((len(gone) + len(sls) + len(s.lots.trim(keepSlots/lotPlaces))) * slotGarbage)
 }

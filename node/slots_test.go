@@ -12,9 +12,9 @@ import (
 func TestSlotsGoRound(t *testing.T) {
 	var s slots
 	var inbox sync.Mutex
-	var out sync.Map // *slot → *atomic.Bool
-	has := func(sl *slot) *atomic.Bool {
-		v, _ := out.LoadOrStore(sl, new(atomic.Bool))
+	var out sync.Map // *lot → *atomic.Bool
+	has := func(l *lot) *atomic.Bool {
+		v, _ := out.LoadOrStore(l, new(atomic.Bool))
 		return v.(*atomic.Bool)
 	}
 	type message struct {
@@ -29,8 +29,8 @@ func TestSlotsGoRound(t *testing.T) {
 			for range 20_000 {
 				inbox.Lock()
 				rec := s.Record()
-				sl := rec.Tag.(*slot)
-				is := has(sl)
+				l := rec.Tag.(*slot).lot
+				is := has(l)
 				if !is.CompareAndSwap(false, true) {
 					t.Error("a slot is taken that is out")
 				}
@@ -38,6 +38,7 @@ func TestSlotsGoRound(t *testing.T) {
 					inbox.Unlock()
 					inbox.Lock()
 				}
+				l.slots[0].rec.Word = 1 // no block
 				what := r.IntN(8)
 				if what == 0 {
 					is.Store(false)
@@ -48,15 +49,15 @@ func TestSlotsGoRound(t *testing.T) {
 				case 0:
 				case 1:
 					is.Store(false)
-					sl.refuse()
+					l.slots[0].refuse()
 				case 2, 3, 4:
-					m := message{Message{sl, sl.serial.Load()}, is}
+					m := message{Message{l, l.serial() << serialShift}, is}
 					is.Store(false)
 					if err := m.m.Release(); err != nil {
 						t.Error(err)
 					}
 				default:
-					msgs <- message{Message{sl, sl.serial.Load()}, is}
+					msgs <- message{Message{l, l.serial() << serialShift}, is}
 				}
 			}
 		})
@@ -83,12 +84,12 @@ func TestSlotsGoRound(t *testing.T) {
 	receivers.Wait()
 	close(msgs)
 	releasers.Wait()
-	seen := map[*slot]bool{}
-	for _, sl := range s.free {
-		if seen[sl] || sl == s.current {
+	seen := map[*lot]bool{}
+	for _, l := range s.singles.free {
+		if seen[l] || l == s.current {
 			t.Error("a slot is in the list twice, or the current one")
 		}
-		seen[sl] = true
+		seen[l] = true
 	}
 	if len(seen)+1 != len(s.all) {
 		t.Errorf("%d slots are in the list, there are %d", len(seen), len(s.all))

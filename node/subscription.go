@@ -163,33 +163,34 @@ func (s *Subscription) took(sl *slot, rd *shmio.Reader, err error) (Message, boo
 		sl.refuse()
 		return Message{}, false, nil
 	}
-	if sl.m.block {
+	if sl.rec.IsBlock() {
 		r.peer.space.WillRead(sl.rec.Next) // it comes while the caller reads this one
 	}
+	sl.lot.route = r
 	return sl.message(), true, nil
 }
 
 // accept finds out what came in sl; false: it is nothing for the caller, and has been returned, or comes again.
 func (s *Subscription) accept(r *inRoute, sl *slot) bool {
-	t, err := r.read(&sl.rec, &sl.m)
+	t, err := r.read(&sl.received)
 	if err != nil {
 		if !errors.Is(err, errPutBack) {
 			r.reject(err)
 		}
 		return false
 	}
-	expired := s.msg.GetExpiryNs() > 0 && sl.m.age() > time.Duration(s.msg.GetExpiryNs())
+	expired := s.msg.GetExpiryNs() > 0 && sl.age() > time.Duration(s.msg.GetExpiryNs())
 	if t != nil && !expired {
-		sl.route, sl.topic = r, t.name
+		sl.topic = t.name
 		return true
 	}
-	if sl.m.block {
+	if sl.rec.IsBlock() {
 		r.giveBack(sl.rec.Seq)
 	}
 	if expired {
 		s.expired.Add(1)
 	} else {
-		s.n.badWord("a message of "+r.peer.name, fmt.Errorf("%w: topic id %d is not its route's", wire.ErrBadHeader, sl.m.topicID))
+		s.n.badWord("a message of "+r.peer.name, fmt.Errorf("%w: topic id %d is not its route's", wire.ErrBadHeader, sl.rec.Inline.Topic))
 	}
 	return false
 }

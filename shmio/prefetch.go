@@ -15,6 +15,13 @@ func WillWrite(mem []byte) {
 	}
 }
 
+// WillRead asks for the first lines of mem, which is to be read soon. What lies there isn't looked at.
+func WillRead(mem []byte) {
+	if len(mem) > 0 {
+		prefetchRead(&mem[0], prefetchLines)
+	}
+}
+
 // WillRead asks for the first lines of the block that w names, if it names one: it is to be read soon. What w or the block says
 // isn't looked at.
 func (sp *Space) WillRead(w wire.Word) {

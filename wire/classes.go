@@ -1,6 +1,6 @@
 package wire
 
-import "sort"
+import "math/bits"
 
 // MaxMessage is the largest payload of a message, in bytes: sizes are 32 bits.
 const MaxMessage = 1<<32 - 1
@@ -45,14 +45,27 @@ var allocSizes = [AllocClasses]int64{
 	124854456800, 136204861968, 148587122152, 162095042352, 176830955296, 192906496688, 210443450936, 229574673752,
 }
 
+// firstClasses is, for each number of bits, the first class that holds the smallest size of so many. Nothing writes it.
+var firstClasses = func() (t [64]uint8) {
+	class := 0
+	for n := 1; n < len(t); n++ {
+		for class < AllocClasses-1 && allocSizes[class] < 1<<(n-1) {
+			class++
+		}
+		t[n] = uint8(class)
+	}
+	return t
+}()
+
 // CalcAllocIndex is the first class whose payload holds size bytes: a lower bound, so the first class for 0 and below;
 // -1 beyond the last.
 func CalcAllocIndex(size int64) int {
-	i := sort.Search(AllocClasses, func(i int) bool { return allocSizes[i] >= size })
-	if i == AllocClasses {
-		return -1
+	for i := int(firstClasses[bits.Len64(uint64(max(size, 0)))]); i < AllocClasses; i++ {
+		if allocSizes[i] >= size {
+			return i
+		}
 	}
-	return i
+	return -1
 }
 
 // GetAllocSize is the payload of a class in bytes; 0 for an index out of range.

@@ -22,8 +22,8 @@ func outOfRange(c Cmd, field string, v uint64) error {
 	return fmt.Errorf("%v word: %s %#x: %w", c, field, v, ErrRange)
 }
 
-// bits is a mask of n bits from bit at.
-func bits(at, n uint) uint64 { return (1<<n - 1) << at }
+// bitsAt is a mask of n bits from bit at.
+func bitsAt(at, n uint) uint64 { return (1<<n - 1) << at }
 
 // NodeInit begins the conversation in words: this session is here.
 type NodeInit struct{ Session uint64 } // base id, 60 bits
@@ -63,7 +63,7 @@ func (c NodeInitReply) Encode() (Word, error) {
 
 // DecodeNodeInitReply is Encode's inverse.
 func DecodeNodeInitReply(w Word) (NodeInitReply, error) {
-	if err := w.expect(CmdNodeInitReply, bits(63, 1)); err != nil {
+	if err := w.expect(CmdNodeInitReply, bitsAt(63, 1)); err != nil {
 		return NodeInitReply{}, err
 	}
 	return NodeInitReply{Place: uint32(w.field(4, 31)), ID: uint32(w.field(35, 28))}, nil
@@ -128,7 +128,7 @@ func (c AllocReply) Encode() (Word, error) {
 
 // DecodeAllocReply is Encode's inverse.
 func DecodeAllocReply(w Word) (AllocReply, error) {
-	if err := w.expect(CmdAllocReply0, bits(63, 1)); err != nil {
+	if err := w.expect(CmdAllocReply0, bitsAt(63, 1)); err != nil {
 		return AllocReply{}, err
 	}
 	return AllocReply{ID: uint32(w.field(4, 28)), Place: uint32(w.field(32, 31))}, nil
@@ -166,7 +166,7 @@ func (c Free) Encode() (Word, error) {
 
 // DecodeFree is Encode's inverse.
 func DecodeFree(w Word) (Free, error) {
-	if err := w.expect(CmdFree, bits(63, 1)); err != nil {
+	if err := w.expect(CmdFree, bitsAt(63, 1)); err != nil {
 		return Free{}, err
 	}
 	return Free{Grant: Grant(w.field(4, 59))}, nil

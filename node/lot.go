@@ -1,0 +1,82 @@
+package node
+
+import "sync/atomic"
+
+// lotPlaces is how many messages a lot has at most.
+const lotPlaces = 16
+
+// A lot's word and a Message's tag: the serial, and below it the released places or the one place.
+const (
+	serialShift = lotPlaces
+	placeMask   = lotPlaces - 1
+	allReleased = 1<<lotPlaces - 1
+)
+
+// lot is messages that were received together from one route, in places of which each can be released alone. One word says what
+// has been: so one compare-and-swap releases many, and no message is released twice. Lots are reused.
+type lot struct {
+	word  atomic.Uint64 // serial (it counts the times that all was released), and which places have been. Pairs with Message's checks
+	full  uint64        // of the word's places when all have been: always the same
+	owner *slots        // always the same, too
+	route *inRoute      // this, and slots, are the messages': they stay while one of them is out
+	slots []*slot       // one for each place; those behind them count as released
+
+	// Of a single one, which always has the same slot:
+	index int           // in owner.singles
+	lent  uint64        // serial when it was last received into as the current one; the inbox's lock guards it
+	home  atomic.Uint64 // where it goes when it is released; pairs with leave
+}
+
+// single tells whether the lot is for one message alone.
+func (l *lot) single() bool { return l.full == 1 }
+
+// serial is what the tags of its messages begin with, while it is the caller's.
+func (l *lot) serial() uint64 { return l.word.Load() >> serialShift }
+
+// lend makes messages of sls, of which there are at most lotPlaces, and which came on r. The lot is the caller's, and not single.
+func (l *lot) lend(r *inRoute, sls []*slot, into []Message) {
+	l.slots, l.route = l.slots[:len(sls)], r
+	copy(l.slots, sls)
+	serial := l.serial()
+	if n := len(sls); n < lotPlaces {
+		l.word.Store(serial<<serialShift | allReleased&^(1<<n-1)) // the messages are handed out after it
+	}
+	for i := range into {
+		into[i] = Message{l, serial<<serialShift | uint64(i)}
+	}
+}
+
+// release counts the places of bits as released, if all of them are out in the lot's time serial; all: nothing is out any more,
+// and the lot is the caller's to give back. No message of it may be looked at after it.
+func (l *lot) release(serial, bits uint64) (ok, all bool) {
+	for {
+		w := l.word.Load()
+		if w>>serialShift != serial || w&bits != 0 {
+			return false, false
+		}
+		next := w | bits
+		if all = next&allReleased == l.full; all {
+			next = (serial + 1) << serialShift
+		}
+		if l.word.CompareAndSwap(w, next) { // pairs with Message's checks, and with others who release of the same lot
+			return true, all
+		}
+	}
+}
+
+// places is the places of the messages at the start of ms that are of l's time serial, all different, and how many they are; the
+// sequence numbers of the blocks among them go to seqs. At least one is out.
+func (l *lot) places(serial uint64, ms []Message, seqs []uint64) (n int, bits uint64, blocks int) {
+	for ; n < len(ms) && ms[n].l == l && ms[n].tag>>serialShift == serial; n++ {
+		place := ms[n].tag & placeMask
+		if bits>>place&1 != 0 {
+			break
+		}
+		bits |= 1 << place
+		if sl := l.slots[place]; sl.rec.IsBlock() {
+			seqs[blocks] = sl.rec.Seq
+			blocks++
+		}
+	}
+	return n, bits, blocks
+}

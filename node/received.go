@@ -1,0 +1,84 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/bhome-bus/bhome/shmio"
+	"github.com/bhome-bus/bhome/wire"
+)
+
+// received is one message, once resolve has looked at it: its bytes are in the sender's memory or in the record.
+type received struct {
+	rec   shmio.Record // Payload and, of Inline, Topic, Kind and Corr are a block's, too
+	seq   uint64       // the publisher's
+	stamp uint64       // of a block: ns of CLOCK_MONOTONIC_COARSE
+}
+
+// lookUp finds where a block lies, for resolve, and asks for it to be read soon.
+func (r *inRoute) lookUp(rec *shmio.Record) {
+	if !rec.IsBlock() {
+		return
+	}
+	if mem, err := r.peer.space.Memory(rec.Word); err == nil { // resolve says what is wrong
+		rec.Payload = mem
+		shmio.WillRead(mem)
+	}
+}
+
+// unresolve has a block looked up anew.
+func (m *received) unresolve() {
+	if m.rec.IsBlock() {
+		m.rec.Payload = nil
+	}
+}
+
+// resolve finds the bytes of a record. An error means that the sender sent rubbish; what must be returned was. Or it is
+// for setAside.
+func (r *inRoute) resolve(m *received) error {
+	if m.rec.IsInline() {
+		m.seq = r.seq(m.rec.Inline.Seq)
+		return nil
+	}
+	return r.resolveBlock(m)
+}
+
+// resolveBlock is resolve for what isn't inline.
+func (r *inRoute) resolveBlock(m *received) error {
+	rec := &m.rec
+	if rec.Word.IsCommand() {
+		return fmt.Errorf("%w: command %d on a data route", wire.ErrBadWord, rec.Word.Cmd())
+	}
+	mem := rec.Payload
+	if mem == nil { // else lookUp has found it
+		var err error
+		if mem, err = r.peer.space.Memory(rec.Word); err != nil {
+			return r.unresolved(rec, err)
+		}
+	}
+	size, topic, id, stamp, seq, kind, ok := wire.Glance(mem)
+	if !ok {
+		return r.unresolved(rec, shmio.BadHeader(rec.Word))
+	}
+	payload, err := shmio.Payload(rec.Word, mem, size)
+	if err != nil {
+		return r.unresolved(rec, err)
+	}
+	if seq-r.seqHi.Load() >= 1<<20 {
+		r.seqHi.Store(seq)
+	}
+	in := &rec.Inline
+	in.Topic, in.Kind, in.Corr, rec.Payload, m.seq, m.stamp = topic, kind, id, payload, seq, stamp
+	return nil
+}
+
+// unresolved gives back a block that can't be read, unless what it needs may still be told.
+func (r *inRoute) unresolved(rec *shmio.Record, err error) error {
+	if isUnknownSegment(err) {
+		if err = r.notYet(rec, err); errors.Is(err, errNotYet) {
+			return err
+		}
+	}
+	r.r.Return(rec.Seq)
+	return err
+}
