@@ -2,6 +2,8 @@ package actors
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 
 	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
 )
@@ -17,7 +19,7 @@ type procTable struct {
 	index  map[string]int
 	procs  []procRec
 	byUID  map[uint32]int
-	pooled map[string]int // shared name → how many of its pool exist
+	pooled map[string]int // shared name → the number before which all of its pool are in use
 }
 
 type procRec struct {
@@ -68,14 +70,35 @@ func (t *procTable) put(name string, session uint64, uid uint32) (int, *bhomev1.
 
 // putPooled gives the first free name of the pool name#1, name#2…
 func (t *procTable) putPooled(name string, session uint64, uid uint32) (string, int, *bhomev1.ErrorMsg) {
-	for k := 1; ; k++ {
-		candidate := fmt.Sprintf("%s#%d", name, k)
+	for k := max(1, t.pooled[name]); ; k++ {
+		candidate := poolName(name, k)
 		i, known := t.index[candidate]
-		if known && (t.procs[i].session != 0 || t.procs[i].owner != nil) {
+		if known && t.procs[i].inUse() {
 			continue
 		}
 		i, err := t.put(candidate, session, uid)
+		if err == nil {
+			t.pooled[name] = k + 1
+		}
 		return candidate, i, err
+	}
+}
+
+func poolName(name string, k int) string { return name + "#" + strconv.Itoa(k) }
+
+// inUse tells whether somebody has the name, or asks for blocks under its index.
+func (r *procRec) inUse() bool { return r.session != 0 || r.owner != nil }
+
+// freeUnused has a name that nobody uses be given again, if it is of a pool.
+func (t *procTable) freeUnused(i int) {
+	name := t.procs[i].name
+	at := strings.LastIndexByte(name, '#')
+	if at < 0 || t.procs[i].inUse() {
+		return
+	}
+	pool := name[:at]
+	if k, err := strconv.Atoi(name[at+1:]); err == nil && k >= 1 && k < t.pooled[pool] && poolName(pool, k) == name {
+		t.pooled[pool] = k
 	}
 }
 
@@ -106,6 +129,7 @@ func (t *procTable) register(name string, h holder, takeover bool) (displaced *h
 func (t *procTable) leaves(session uint64, name string) {
 	if i, ok := t.index[name]; ok && t.procs[i].owner != nil && t.procs[i].owner.session == session {
 		t.procs[i].owner = nil
+		t.freeUnused(i)
 	}
 }
 
@@ -123,6 +147,7 @@ func (t *procTable) gone(session uint64, names ...string) {
 		if r.session == session {
 			r.session = 0
 		}
+		t.freeUnused(i)
 	}
 }
 

@@ -2,6 +2,9 @@ package actors
 
 import (
 	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -184,5 +187,52 @@ func TestProcTableRegister(t *testing.T) {
 	}
 	if i, _ := tab.put("cam", 400, 1); i != 0 {
 		t.Error("the name has another index now:", i)
+	}
+}
+
+// A pool gives the lowest number that is free, whatever has come and gone, under whatever names.
+func TestProcTablePoolGivesTheLowestFreeNumber(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	tab := newProcTable(1000, 1000)
+	users := map[string]uint64{} // name → session
+	session := uint64(0)
+	for step := range 3000 {
+		session++
+		switch r.IntN(5) {
+		case 0, 1:
+			want := 1
+			for users[fmt.Sprint("x#", want)] != 0 {
+				want++
+			}
+			name, _, err := tab.putPooled("x", session, 1)
+			if err != nil || name != fmt.Sprint("x#", want) {
+				t.Fatal(step, name, err, "want", want)
+			}
+			users[name] = session
+		case 2: // names that only look like the pool's, or are of it though nobody asked the pool
+			name := fmt.Sprint([]string{"x#", "x#0", "x", "x##", "x#-"}[r.IntN(5)], 1+r.IntN(20))
+			if users[name] != 0 {
+				continue
+			}
+			if _, err := tab.put(name, session, 1); err != nil {
+				t.Fatal(step, err)
+			}
+			users[name] = session
+			if r.IntN(2) == 0 {
+				if _, err := tab.register(name, holder{session: session}, false); err != nil {
+					t.Fatal(step, err)
+				}
+			}
+		default:
+			if len(users) == 0 {
+				continue
+			}
+			name := slices.Sorted(maps.Keys(users))[r.IntN(len(users))]
+			if r.IntN(2) == 0 {
+				tab.leaves(users[name], name)
+			}
+			tab.gone(users[name], name)
+			delete(users, name)
+		}
 	}
 }

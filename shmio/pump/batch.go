@@ -1,6 +1,7 @@
 package pump
 
 import (
+	"sync"
 	"sync/atomic"
 
 	"github.com/bhome-bus/bhome/wire"
@@ -18,10 +19,46 @@ type Batch struct {
 	Generation uint64 // of the pump: rises with each start
 	Items      []Item
 
-	free   chan *Batch
+	free   *batches
 	arena  []byte // what the frames of Items point into
 	frames int
 	out    atomic.Bool // not free
+}
+
+// batches is the batches of a link that are free. The one used last goes next: most links need one, and the others are not made.
+// Safe for concurrent use.
+type batches struct {
+	credits chan struct{} // one for each that is free, made or not
+	mu      sync.Mutex
+	made    []*Batch
+}
+
+func newBatches(credits int) *batches {
+	bs := &batches{credits: make(chan struct{}, credits)}
+	for range credits {
+		bs.credits <- struct{}{}
+	}
+	return bs
+}
+
+// take is for who has taken a credit.
+func (bs *batches) take() *Batch {
+	bs.mu.Lock()
+	defer bs.mu.Unlock()
+	n := len(bs.made)
+	if n == 0 {
+		return &Batch{free: bs}
+	}
+	b := bs.made[n-1]
+	bs.made = bs.made[:n-1]
+	return b
+}
+
+func (bs *batches) put(b *Batch) {
+	bs.mu.Lock()
+	bs.made = append(bs.made, b)
+	bs.mu.Unlock()
+	bs.credits <- struct{}{} // never blocks: there is room for all there are
 }
 
 // keepArena is how many bytes of an idle batch's arena are kept for the next time.
@@ -32,7 +69,7 @@ const keepArena = 16 << 10
 func (b *Batch) Done() {
 	if b.out.CompareAndSwap(true, false) {
 		b.reset()
-		b.free <- b // never blocks: there is room for all there are
+		b.free.put(b)
 	}
 }
 
@@ -40,7 +77,7 @@ func (b *Batch) Done() {
 func (b *Batch) recycle() {
 	b.out.Store(false)
 	b.reset()
-	b.free <- b
+	b.free.put(b)
 }
 
 func (b *Batch) reset() {

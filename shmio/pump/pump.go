@@ -146,7 +146,7 @@ type drain struct {
 	cfg        Config
 	generation atomic.Uint64
 	turn       chan struct{} // holds one token: only one goroutine drains, also if an old one is late to stop
-	free       chan *Batch
+	free       *batches
 
 	// The rest belongs to the holder of the turn.
 	rec     shmio.Record
@@ -157,11 +157,8 @@ type drain struct {
 }
 
 func newDrain(cfg Config) *drain {
-	d := &drain{cfg: cfg, turn: make(chan struct{}, 1), free: make(chan *Batch, cfg.Credits)}
+	d := &drain{cfg: cfg, turn: make(chan struct{}, 1), free: newBatches(cfg.Credits)}
 	d.turn <- struct{}{}
-	for range cfg.Credits {
-		d.free <- &Batch{free: d.free}
-	}
 	return d
 }
 
@@ -218,14 +215,14 @@ func (d *drain) run(ctx context.Context, generation uint64, root *actor.RootCont
 // credit waits for a free batch; nil: ctx ended.
 func (d *drain) credit(ctx context.Context) *Batch {
 	select {
-	case b := <-d.free:
-		return b
+	case <-d.free.credits:
+		return d.free.take()
 	default:
 	}
 	d.cfg.Count.Stalls.Add(1)
 	select {
-	case b := <-d.free:
-		return b
+	case <-d.free.credits:
+		return d.free.take()
 	case <-ctx.Done():
 		return nil
 	}
