@@ -159,8 +159,7 @@ func (n *Node) firstData() *shmio.Segment { return (*n.mem.data.Load())[0] }
 
 // readWelcome waits for the center's answer to Hello.
 func readWelcome(conn *shmio.Conn, name string) (*bhomev1.Welcome, []*shmio.FD, error) {
-	buf := make([]byte, wire.MaxFrame)
-	k, fds, err := conn.Receive(buf)
+	msg, fds, err := conn.ReceiveMessage(wire.MaxFrame)
 	if err != nil {
 		return nil, nil, fmt.Errorf("wait for Welcome: %w: %w", ErrDisconnected, err)
 	}
@@ -170,7 +169,7 @@ func readWelcome(conn *shmio.Conn, name string) (*bhomev1.Welcome, []*shmio.FD, 
 		}
 		return nil, nil, err
 	}
-	head, body, err := splitFrame(buf[:k])
+	head, body, err := splitFrame(msg)
 	if err != nil {
 		return fail(fmt.Errorf("the center's answer: %w", err))
 	}

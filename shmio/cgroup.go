@@ -93,12 +93,12 @@ func (c Cgroups) memory() (limited []memoryCgroup) {
 func upwards(root, path, limitFile, useFile, freeable string) (limited []memoryCgroup) {
 	folder := filepath.Join(root, filepath.Clean("/"+path))
 	for {
-		limit, lok := readNumber(filepath.Join(folder, limitFile))
-		use, uok := readNumber(filepath.Join(folder, useFile))
 		const unlimited = 1 << 60 // version 1 says so with a huge number
-		if lok && uok && limit < unlimited {
-			use -= min(use, statField(filepath.Join(folder, "memory.stat"), freeable))
-			limited = append(limited, memoryCgroup{folder, limit, use})
+		if limit, ok := readNumber(filepath.Join(folder, limitFile)); ok && limit < unlimited {
+			if use, ok := readNumber(filepath.Join(folder, useFile)); ok {
+				use -= min(use, statField(filepath.Join(folder, "memory.stat"), freeable))
+				limited = append(limited, memoryCgroup{folder, limit, use})
+			}
 		}
 		if folder == root || len(folder) <= len(root) {
 			return limited
@@ -109,11 +109,8 @@ func upwards(root, path, limitFile, useFile, freeable string) (limited []memoryC
 
 // readNumber is false for a file that isn't there, or says "max".
 func readNumber(file string) (uint64, bool) {
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return 0, false
-	}
-	n, err := strconv.ParseUint(string(bytes.TrimSpace(b)), 10, 64)
+	var buf [64]byte
+	n, err := strconv.ParseUint(string(bytes.TrimSpace(readSmall(file+"\x00", buf[:]))), 10, 64)
 	return n, err == nil
 }
 

@@ -234,17 +234,22 @@ func (c *Conn) Receive(buf []byte) (n int, fds []*FD, err error) {
 func (c *Conn) ReceiveMessage(limit int) (msg []byte, fds []*FD, err error) {
 	size := limit
 	raw, err := c.c.SyscallConn()
-	if err != nil {
+	if err == nil {
+		// What else is wrong is the receiving's to tell; there is one receiver, so what is seen is what it gets.
+		err = raw.Read(func(fd uintptr) bool {
+			n, _, err := unix.Recvfrom(int(fd), nil, unix.MSG_PEEK|unix.MSG_TRUNC|unix.MSG_DONTWAIT)
+			if errors.Is(err, unix.ECONNRESET) { // see receive
+				n, _, err = unix.Recvfrom(int(fd), nil, unix.MSG_PEEK|unix.MSG_TRUNC|unix.MSG_DONTWAIT)
+			}
+			if err == nil {
+				size = min(max(n, 1), limit)
+			}
+			return !errors.Is(err, unix.EAGAIN)
+		})
+	}
+	if err != nil { // closed, or out of time
 		return nil, nil, fmt.Errorf("receive: %w", err)
 	}
-	// An error is the receiving's to tell; there is one receiver, so what is seen is what it gets.
-	_ = raw.Read(func(fd uintptr) bool {
-		n, _, err := unix.Recvfrom(int(fd), nil, unix.MSG_PEEK|unix.MSG_TRUNC|unix.MSG_DONTWAIT)
-		if err == nil {
-			size = min(max(n, 1), limit)
-		}
-		return !errors.Is(err, unix.EAGAIN)
-	})
 	buf := make([]byte, size)
 	n, fds, err := c.Receive(buf)
 	return buf[:n], fds, err
