@@ -23,8 +23,9 @@ type peer struct {
 	dead  atomic.Bool                // its process or its session has ended; stored after its last words are visible
 	bell  atomic.Pointer[shmio.Bell] // to it, for room on its routes to us; nil until told
 
-	settled bool // the center has told all that it knew of it when it died; under n.mu
-	leaving int  // our routes to it that are over and not freed; under n.mu
+	settled bool                // the center has told all that it knew of it when it died; under n.mu
+	leaving int                 // our routes to it that are over and not freed; under n.mu
+	in      map[uint64]*inRoute // its routes to us, of n.in; under n.mu
 
 	mu        sync.Mutex
 	control   map[uint32]*shmio.Segment // its segments with halves, by number
@@ -44,7 +45,7 @@ func (n *Node) peerOf(session uint64, name string, pid int32) *peer {
 	p := n.peers[session]
 	if p == nil {
 		p = &peer{n: n, session: session, name: name, pid: pid, space: shmio.NewSpace(), control: map[uint32]*shmio.Segment{},
-			out: map[uint32]*outRoute{}}
+			in: map[uint64]*inRoute{}, out: map[uint32]*outRoute{}}
 		n.peers[session] = p
 	}
 	return p

@@ -42,10 +42,8 @@ func (n *Node) peerDied(p *peer) {
 	n.mu.Lock()
 	var in []*inRoute
 	var out []*outRoute
-	for _, r := range n.in {
-		if r.peer == p {
-			in = append(in, r)
-		}
+	for _, r := range p.in {
+		in = append(in, r)
 	}
 	for _, o := range n.out {
 		if o.peer == p {
@@ -117,10 +115,8 @@ func (n *Node) onPeerGone(m *bhomev1.PeerGone) {
 	n.mu.Lock()
 	p.settled = true
 	var in []*inRoute
-	for _, r := range n.in {
-		if r.peer == p {
-			in = append(in, r)
-		}
+	for _, r := range p.in {
+		in = append(in, r)
 	}
 	n.mu.Unlock()
 	for _, r := range in {
@@ -132,15 +128,9 @@ func (n *Node) onPeerGone(m *bhomev1.PeerGone) {
 // forgetPeer unmaps a dead peer once no route and no message refers to it, and none will.
 func (n *Node) forgetPeer(p *peer) {
 	n.mu.Lock()
-	if !p.settled || n.peers[p.session] != p {
+	if !p.settled || n.peers[p.session] != p || len(p.in) > 0 {
 		n.mu.Unlock()
 		return
-	}
-	for _, r := range n.in {
-		if r.peer == p {
-			n.mu.Unlock()
-			return
-		}
 	}
 	for _, o := range n.out {
 		if o.peer == p {

@@ -144,17 +144,23 @@ func (p *Publisher) Topic() string { return p.topic }
 // Subscribers is how many subscriptions get the messages now.
 func (p *Publisher) Subscribers() int { return len(*p.routes.Load()) }
 
-// WaitForSubscribers waits until at least k subscriptions get the messages.
+// WaitForSubscribers waits until at least k subscriptions get the messages, and their processes have their ends of the routes.
 func (p *Publisher) WaitForSubscribers(ctx context.Context, k int) error {
 	for {
 		c := p.n.changed.C()
-		if p.Subscribers() >= k {
+		there := 0
+		for _, o := range *p.routes.Load() {
+			if o.joined() {
+				there++
+			}
+		}
+		if there >= k {
 			return nil
 		}
 		select {
 		case <-c:
 		case <-ctx.Done():
-			return fmt.Errorf("wait for %d subscribers of %q (there are %d): %w", k, p.topic, p.Subscribers(), context.Cause(ctx))
+			return fmt.Errorf("wait for %d subscribers of %q (there are %d): %w", k, p.topic, there, context.Cause(ctx))
 		case <-p.n.closing:
 			return fmt.Errorf("wait for subscribers of %q: %w", p.topic, p.n.whyClosed())
 		}

@@ -75,6 +75,9 @@ func (s *Subscription) ReceiveBatch(ctx context.Context, into []Message) (int, e
 
 // ReleaseBatch releases messages, of any subscriptions. Errors are Release's, joined; all are tried.
 func ReleaseBatch(ms []Message) error {
+	if len(ms) == 1 {
+		return ms[0].Release()
+	}
 	var errs error
 	for len(ms) > 0 {
 		n := releaseRun(ms[:min(len(ms), batchChunk)])

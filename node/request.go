@@ -324,8 +324,8 @@ func (n *Node) WaitForService(ctx context.Context, topic string) error {
 func (n *Node) providerGone(p *peer) {
 	n.changed.Fire()
 	n.mu.Lock()
-	for _, r := range n.in {
-		if r.peer == p && r.kind == bhomev1.RouteKind_ROUTE_KIND_REPLY && !r.done.Load() {
+	for _, r := range p.in {
+		if r.kind == bhomev1.RouteKind_ROUTE_KIND_REPLY && !r.done.Load() {
 			n.mu.Unlock()
 			return // routeOver follows when it is drained
 		}

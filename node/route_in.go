@@ -94,7 +94,7 @@ func (n *Node) openIn(lk *link, m *bhomev1.RouteOpen, spec shmio.RouteSpec) erro
 	r.peer = n.peerOf(m.GetPeerSession(), m.GetPeerProc(), m.GetPeerPid())
 	n.inSeq++
 	r.number = n.inSeq
-	n.in[r.id] = r
+	n.in[r.id], r.peer.in[r.id] = r, r
 	n.mu.Unlock()
 	r.sink.routeAdded(r)
 	read, write, err := shmio.NewBell()
@@ -158,14 +158,14 @@ func (r *inRoute) begin() error {
 func (n *Node) mustWait(r *inRoute) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	r.waits = n.before(r)
+	r.waits = r.before()
 	return r.waits
 }
 
 // before reports whether r has such a route before it; n.mu is held.
-func (n *Node) before(r *inRoute) bool {
-	for _, x := range n.in {
-		if x != r && x.peer == r.peer && x.sink == r.sink && x.number < r.number && x.ending.Load() && !x.done.Load() {
+func (r *inRoute) before() bool {
+	for _, x := range r.peer.in {
+		if x != r && x.sink == r.sink && x.number < r.number && x.ending.Load() && !x.done.Load() {
 			return true
 		}
 	}
@@ -176,8 +176,8 @@ func (n *Node) before(r *inRoute) bool {
 func (n *Node) beginWaiting(p *peer) {
 	n.mu.Lock()
 	var next []*inRoute
-	for _, r := range n.in {
-		if r.waits && r.peer == p && !n.before(r) {
+	for _, r := range p.in {
+		if r.waits && !r.before() {
 			r.waits = false
 			next = append(next, r)
 		}

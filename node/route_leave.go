@@ -131,6 +131,7 @@ func (n *Node) reap() (done bool) {
 		r.mu.Unlock()
 		n.mu.Lock()
 		delete(n.in, r.id)
+		delete(r.peer.in, r.id)
 		n.mu.Unlock()
 		r.closeBell()
 		n.freeHalf(r.half)

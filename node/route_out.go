@@ -248,7 +248,15 @@ func (o *outRoute) join(h *bhomev1.Half, bell *shmio.FD) error {
 		return fmt.Errorf("route %#x to %q: %w", o.id, o.peer.name, err)
 	}
 	o.bell = b
+	o.n.changed.Fire()
 	return nil
+}
+
+// joined reports whether the reader's end is known.
+func (o *outRoute) joined() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return !o.freed && o.w.Joined()
 }
 
 // closeBell gives the reader's bell up; o.mu is held.
