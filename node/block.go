@@ -36,7 +36,7 @@ func (b *block) own(refs int32) { b.refs = refs }
 
 // ref takes k more references; the caller has one, or knows who does.
 func (b *block) ref(k int32) {
-	c := &b.group.classes[b.class]
+	c := b.group.class(b.class)
 	c.mu.Lock()
 	b.refs += k
 	c.mu.Unlock()
@@ -44,7 +44,7 @@ func (b *block) ref(k int32) {
 
 // unref gives k references back, the last of which puts b into the magazine. It never sends: it is called with routes locked.
 func (b *block) unref(k int32) {
-	c := &b.group.classes[b.class]
+	c := b.group.class(b.class)
 	c.mu.Lock()
 	kept := b.mag.drop(c, b, k)
 	c.mu.Unlock()

@@ -235,8 +235,8 @@ const MaxLeaving = maxLeaving
 // Seats is how many bells senders of n sleep at themselves.
 func Seats(n *Node) int { return int(n.seats.Load()) }
 
-// SeatAfter is after how many waits a sender does.
-const SeatAfter = seatAfter
+// SeatAgain is how many waits have no seat after it had to be given up.
+const SeatAgain = seatAgain
 
 // Waiting is how many senders of n wait for room at name, and whether one of them is on a seat.
 func Waiting(n *Node, name string) (waiting int, seated bool) {

@@ -41,9 +41,21 @@ type magazine struct {
 
 // blockGroup is the idle blocks of one access group: they lie in segments that only processes get which the group admits.
 type blockGroup struct {
-	access  string // "": every peer
-	classes [256]magazineClass
+	access  string                                           // "": every peer
+	classes [wire.AllocClasses]atomic.Pointer[magazineClass] // made when it is first asked for: most nodes use a few. Pairs with class
 }
+
+// class is what there is of a class.
+func (g *blockGroup) class(class uint8) *magazineClass {
+	if c := g.classes[class].Load(); c != nil {
+		return c
+	}
+	g.classes[class].CompareAndSwap(nil, new(magazineClass)) // another may have been first
+	return g.classes[class].Load()
+}
+
+// known is the class if it was ever asked for, else nil.
+func (g *blockGroup) known(class int) *magazineClass { return g.classes[class].Load() }
 
 type magazineClass struct {
 	mu   sync.Mutex
@@ -93,7 +105,7 @@ func (m *magazine) allGroups() []*blockGroup {
 
 // pop takes the block whose turn it is, nil if there is none.
 func (g *blockGroup) pop(class uint8) *block {
-	c := &g.classes[class]
+	c := g.class(class)
 	c.mu.Lock()
 	b := c.idle.pop()
 	var next []byte
@@ -108,7 +120,7 @@ func (g *blockGroup) pop(class uint8) *block {
 
 // popAll takes up to len(into) blocks with one look, in turn, and returns how many.
 func (g *blockGroup) popAll(class uint8, into []*block) int {
-	c := &g.classes[class]
+	c := g.class(class)
 	c.mu.Lock()
 	n := min(len(into), c.idle.len())
 	for i := range n {
@@ -129,7 +141,7 @@ func (m *magazine) drop(c *magazineClass, b *block, k int32) (kept bool) {
 
 // put takes a block that nobody refers to.
 func (m *magazine) put(b *block) {
-	c := &b.group.classes[b.class]
+	c := b.group.class(b.class)
 	c.mu.Lock()
 	keep := m.keep(c, b)
 	c.mu.Unlock()
@@ -153,7 +165,7 @@ func (m *magazine) takeBack(hs []shmio.Held) {
 	var c *magazineClass
 	for _, h := range hs {
 		b := h.(*block)
-		if own := &b.group.classes[b.class]; own != c {
+		if own := b.group.class(b.class); own != c {
 			if c != nil {
 				c.mu.Unlock()
 			}
@@ -428,7 +440,10 @@ func (m *magazine) trim(maxBytes uint64) {
 	groups := m.allGroups()
 	for _, g := range groups {
 		for class := range g.classes {
-			c := &g.classes[class]
+			c := g.known(class)
+			if c == nil {
+				continue
+			}
 			c.mu.Lock()
 			idle += uint64(c.idle.len()) * wire.BlockSize(uint8(class))
 			c.mu.Unlock()
@@ -439,6 +454,9 @@ func (m *magazine) trim(maxBytes uint64) {
 			if idle <= maxBytes {
 				return
 			}
+			if g.known(class) == nil {
+				continue
+			}
 			n := int((idle - maxBytes + wire.BlockSize(uint8(class)) - 1) / wire.BlockSize(uint8(class)))
 			idle -= uint64(m.cut(g, uint8(class), n)) * wire.BlockSize(uint8(class))
 		}
@@ -447,7 +465,7 @@ func (m *magazine) trim(maxBytes uint64) {
 
 // cut gives up to n blocks of a class back, the coldest first, and returns how many.
 func (m *magazine) cut(g *blockGroup, class uint8, n int) int {
-	c := &g.classes[class]
+	c := g.class(class)
 	c.mu.Lock()
 	floor := 0
 	if class == initBlockClass && g == m.open {

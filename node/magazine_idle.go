@@ -20,7 +20,9 @@ const (
 func (m *magazine) trimIdle() {
 	for _, g := range m.allGroups() {
 		for class := range g.classes {
-			m.trimClass(g, uint8(class))
+			if g.known(class) != nil {
+				m.trimClass(g, uint8(class))
+			}
 		}
 	}
 }
@@ -39,7 +41,7 @@ func (m *magazine) shrink() {
 
 // trimClass is trimIdle for one class. The blocks are sorted without its lock.
 func (m *magazine) trimClass(g *blockGroup, class uint8) {
-	c := &g.classes[class]
+	c := g.class(class)
 	c.mu.Lock()
 	low := c.low
 	c.low = c.idle.len()

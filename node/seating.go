@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	seatAfter = 3 // waits for a peer, from which on it has a seat at its bell
+	seatAgain = 2 // waits for a peer without a seat at its bell, after it had to be given up
 	maxSeats  = 8 // of a node: each is a descriptor
 )
 
@@ -17,7 +17,7 @@ const (
 // nobody else; more than one leave the bell to the reactor. It is under the peer's mu.
 type seating struct {
 	seat    *seat
-	waits   int // until there is a seat
+	without int // so many waits more have no seat
 	waiting int // goroutines
 }
 
@@ -46,7 +46,8 @@ func (p *peer) sit() *seat {
 	case g.seat == nil && (p.deaf || p.bellWatch == nil):
 		return nil
 	case g.seat == nil:
-		if g.waits++; g.waits < seatAfter {
+		if g.without > 0 {
+			g.without--
 			return nil
 		}
 		if p.n.seats.Add(1) > maxSeats {
@@ -56,7 +57,7 @@ func (p *peer) sit() *seat {
 		s, err := p.bellWatch.TakeSeat()
 		if err != nil { // no descriptor is left: the reactor goes on to hear it
 			p.n.seats.Add(-1)
-			g.waits = 0
+			g.without = seatAgain
 			return nil
 		}
 		g.seat = &seat{Seat: s, kick: s.Kick, seats: &p.n.seats}
@@ -89,7 +90,7 @@ func (g *seating) drop() {
 	if s == nil {
 		return
 	}
-	g.seat, g.waits = nil, 0
+	g.seat, g.without = nil, seatAgain
 	s.Leave()
 	s.seats.Add(-1)
 	if !s.taken { // else its sleeper does

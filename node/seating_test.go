@@ -31,16 +31,22 @@ func newSeated(t *testing.T) *seated {
 	for i := range seatedDepth {
 		s.publish(b.ctx, i)
 	}
-	for i := range node.SeatAfter + 2 {
-		done := s.waiting(b.ctx, 1, s.pub)
-		s.read()
-		s.await(done)
-		if got, want := node.Seats(s.n), min(1, max(0, i-node.SeatAfter+2)); got != want {
-			t.Fatalf("%d seats after %d waits, want %d", got, i+1, want)
-		}
-		s.fill()
+	for range 2 {
+		s.waitOnce(1)
 	}
 	return s
+}
+
+// waitOnce has a sender wait alone; then there are so many seats.
+func (s *seated) waitOnce(seats int) {
+	s.t.Helper()
+	done := s.waiting(s.b.ctx, 1, s.pub)
+	s.read()
+	s.await(done)
+	if got := node.Seats(s.n); got != seats {
+		s.t.Fatalf("%d seats after a wait, want %d", got, seats)
+	}
+	s.fill()
 }
 
 func (s *seated) publish(ctx context.Context, i int) {
@@ -148,6 +154,29 @@ func TestSeatIsForOneAlone(t *testing.T) {
 	m = s.b.receive(sub)
 	m.Release()
 	s.await(second)
+}
+
+// Who had to give the seat up has it again a little later: two that take turns don't take and give it each time.
+func TestSeatComesAgain(t *testing.T) {
+	s := newSeated(t)
+	other := s.b.publisher(s.n, "a", node.AllowBlock(time.Hour)) // of the same route
+	sub := s.b.subscribe(s.far, "b", node.Depth(1), node.OnFull(node.Block))
+	more := s.b.publisher(s.n, "b", node.AllowBlock(time.Hour))
+	if err := more.Publish(s.b.ctx, numbered(500, 0)); err != nil {
+		t.Fatal(err)
+	}
+	first := s.waiting(s.b.ctx, 1, other)
+	second := s.waiting(s.b.ctx, 2, more)
+	m := s.b.receive(sub)
+	m.Release()
+	s.await(second)
+	s.read()
+	s.await(first)
+	s.fill()
+	for range node.SeatAgain {
+		s.waitOnce(0)
+	}
+	s.waitOnce(1)
 }
 
 func TestSeatEndsWithItsPeer(t *testing.T) {
