@@ -23,7 +23,7 @@ type block struct {
 	grant  wire.Grant
 	serial atomic.Uint64 // odd while loaned; a Loan carries the value it was made with. Pairs with Loan's checks
 	origin string        // Config.Debug: who took the loan
-	_      [24]byte      // blocks of two lines begin where a line does
+	_      [32]byte      // blocks of two lines begin where a line does
 }
 
 // Returned implements shmio.Held: a route gives its reference back.

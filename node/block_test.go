@@ -1,0 +1,20 @@
+package node
+
+import (
+	"reflect"
+	"testing"
+)
+
+// Blocks are allocated 128 bytes apart, from where a cache line begins. What sending one and taking it back look at is the first line.
+func TestABlockIsTwoLines(t *testing.T) {
+	const line = 64
+	b := reflect.TypeFor[block]()
+	if b.Size() != 2*line {
+		t.Errorf("a block takes %d bytes", b.Size())
+	}
+	for _, name := range []string{"mem", "group", "word", "mag", "size", "refs", "gen", "class"} {
+		if f, ok := b.FieldByName(name); !ok || f.Offset+f.Type.Size() > line {
+			t.Errorf("%s lies at %d", name, f.Offset)
+		}
+	}
+}
