@@ -23,12 +23,16 @@ func (a *app) suiteCmd() *cobra.Command {
 		Long: `Measure round trips and one-way rates between two processes, on a bus of its own: bhome (spinning, adaptive, parked), a bare
 queue with tail and slot and nothing else, and a Go Unix-socket pair doing the same work. Contestants alternate; each
 figure is the median of three; the probe columns are the bare queue's round trip before and after, which tells whether the
-machine was the same for all.`,
+machine was the same for all. Then one publisher with several subscribers, requests, and a crowd.`,
 		Args: cobra.NoArgs,
 		RunE: runE(func(ctx context.Context, _ []string) error {
 			return a.onPrivateBus(ctx, "suite", asJSON, func(bus *private.Bus, out io.Writer) (any, error) {
-				rows, err := suite.Run(ctx, suite.Config{Socket: bus.Socket, Sizes: sizes, Each: time.Duration(each)}, a.launch, out)
+				cfg := suite.Config{Socket: bus.Socket, Sizes: sizes, Each: time.Duration(each)}
+				rows, err := suite.Run(ctx, cfg, a.launch, out)
 				if err != nil || crowd == 0 {
+					return rows, err
+				}
+				if err := suite.Fans(ctx, cfg, rows, a.launch, out); err != nil {
 					return rows, err
 				}
 				writers := []int{1, 10, 100}
@@ -42,7 +46,7 @@ machine was the same for all.`,
 	f := cmd.Flags()
 	f.IntSliceVar(&sizes, "sizes", suite.Sizes(), "payload sizes in bytes")
 	f.Var(&each, "each", "about how long one measurement takes")
-	f.IntVar(&crowd, "crowd", crowd, "idle processes to attach, and writers of the seed's speed test at most; 0: leave that out")
+	f.IntVar(&crowd, "crowd", crowd, "idle processes to attach, and writers of the seed's speed test at most; 0: leave that and all that takes more than two processes out")
 	f.BoolVar(&asJSON, "json", false, "the rows as JSON, the tables on standard error")
 	return cmd
 }
