@@ -156,6 +156,9 @@ func (n *Node) teardown() {
 	peers, in, out := n.peers, n.in, n.out
 	n.peers, n.in, n.out = map[uint64]*peer{}, map[uint64]*inRoute{}, map[uint64]*outRoute{}
 	n.listOut()
+	for _, p := range peers {
+		clear(p.in)
+	}
 	n.mu.Unlock()
 	calls.mu.Lock()
 	waiting := calls.calls

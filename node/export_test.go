@@ -36,6 +36,42 @@ func ForgetSegments(n *Node, name string) (tell func()) {
 	panic("no peer " + name)
 }
 
+// ForgetTopics has n not know what was published by the process called name, until tell is called.
+func ForgetTopics(n *Node, name string) (tell func()) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, r := range n.in {
+		if r.peer.name != name {
+			continue
+		}
+		r.topicsMu.Lock()
+		defer r.topicsMu.Unlock()
+		topics := r.topics
+		r.topics = map[uint32]*topicName{}
+		r.last.Store(nil)
+		return func() {
+			r.topicsMu.Lock()
+			r.topics = topics
+			r.topicsMu.Unlock()
+			n.link.Load().progress.Fire()
+		}
+	}
+	panic("no route from " + name)
+}
+
+// Aside is how many messages n has put back until there are news.
+func Aside(n *Node) (aside int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, r := range n.in {
+		aside += r.r.Aside()
+	}
+	return aside
+}
+
+// ClearSeats does what the housekeeper does with seats at each beat.
+func ClearSeats(n *Node) { n.clearSeats() }
+
 // HoldSocket keeps n from answering on its socket, and so from reading on after the next frame that wants an answer, until
 // release is called: what the center tells waits there.
 func HoldSocket(n *Node) (release func()) {

@@ -96,7 +96,7 @@ func (o *outRoute) pushHistory(kept []*block) {
 	for _, b := range kept[first:] {
 		b.ref(1)
 		m := message{b: b, held: 1}
-		out, err := o.stage(&m, false)
+		out, err := o.stage(&m, false, reclaimEvery)
 		m.release() // if it had no room after all
 		if err != nil || out != shmio.Sent {
 			break

@@ -40,6 +40,7 @@ func (n *Node) housekeep() {
 			n.endClosedPeers()
 			n.mag.trimIdle()
 			n.trimSlots()
+			n.clearSeats()
 			n.mapLate()
 			beat.Reset(every)
 		}

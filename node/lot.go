@@ -18,11 +18,11 @@ type lot struct {
 	word  atomic.Uint64 // serial (it counts the times that all was released), and which places have been. Pairs with Message's checks
 	full  uint64        // of the word's places when all have been: always the same
 	owner *slots        // always the same, too
-	route *inRoute      // this, and slots, are the messages': they stay while one of them is out
-	slots []*slot       // one for each place; those behind them count as released
+	route *inRoute      // this is the messages': it stays while one of them is out
+	slots []*slot       // for each place who has it, or had it last; places that nobody has count as released
 
 	// Of a single one, which always has the same slot:
-	index int           // in owner.singles
+	index int           // in owner.all
 	lent  uint64        // serial when it was last received into as the current one; the inbox's lock guards it
 	home  atomic.Uint64 // where it goes when it is released; pairs with leave
 }
@@ -35,8 +35,8 @@ func (l *lot) serial() uint64 { return l.word.Load() >> serialShift }
 
 // lend makes messages of sls, of which there are at most lotPlaces, and which came on r. The lot is the caller's, and not single.
 func (l *lot) lend(r *inRoute, sls []*slot, into []Message) {
-	l.slots, l.route = l.slots[:len(sls)], r
-	copy(l.slots, sls)
+	l.route = r
+	copy(l.slots, sls) // never fewer: who wrongly looks for a place that was there before finds one, and then that it is released
 	serial := l.serial()
 	if n := len(sls); n < lotPlaces {
 		l.word.Store(serial<<serialShift | allReleased&^(1<<n-1)) // the messages are handed out after it
@@ -46,8 +46,8 @@ func (l *lot) lend(r *inRoute, sls []*slot, into []Message) {
 	}
 }
 
-// release counts the places of bits as released, if all of them are out in the lot's time serial; all: nothing is out any more,
-// and the lot is the caller's to give back. No message of it may be looked at after it.
+// release counts the places of bits as released, if all of them are out in the lot's time serial: their slots are the caller's to give
+// back, so look which they are before. all: nothing is out any more, and the lot is, too. No message of it may be looked at after it.
 func (l *lot) release(serial, bits uint64) (ok, all bool) {
 	for {
 		w := l.word.Load()
@@ -64,17 +64,19 @@ func (l *lot) release(serial, bits uint64) (ok, all bool) {
 	}
 }
 
-// places is the places of the messages at the start of ms that are of l's time serial, all different, and how many they are; the
-// sequence numbers of the blocks among them go to seqs. At least one is out.
-func (l *lot) places(serial uint64, ms []Message, seqs []uint64) (n int, bits uint64, blocks int) {
+// places is the places of the messages at the start of ms that are of l's time serial, all different, and how many they are; their
+// slots go to sls, the sequence numbers of the blocks among them to seqs. The first is out; one that isn't any more ends them.
+func (l *lot) places(serial uint64, ms []Message, sls []*slot, seqs []uint64) (n int, bits uint64, blocks int) {
+	over := l.word.Load() // whose slots are others' by now
 	for ; n < len(ms) && ms[n].l == l && ms[n].tag>>serialShift == serial; n++ {
 		place := ms[n].tag & placeMask
-		if bits>>place&1 != 0 {
+		if (over|bits)>>place&1 != 0 {
 			break
 		}
 		bits |= 1 << place
-		if sl := l.slots[place]; sl.rec.IsBlock() {
-			seqs[blocks] = sl.rec.Seq
+		sls[n] = l.slots[place]
+		if sls[n].rec.IsBlock() {
+			seqs[blocks] = sls[n].rec.Seq
 			blocks++
 		}
 	}

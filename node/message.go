@@ -101,9 +101,12 @@ func (m Message) Release() error {
 		l.leave(serial, home)
 		return nil
 	}
-	l.owner.taken.Add(1)
+	s := l.owner
+	s.taken.Add(1)
 	if all {
-		l.owner.giveBack(l)
+		s.giveBack([]*slot{sl}, l)
+	} else {
+		s.giveBack([]*slot{sl})
 	}
 	return nil
 }
@@ -115,7 +118,11 @@ func (m Message) misuse() error {
 	n := m.l.owner.n
 	n.stats.misused.Add(1)
 	if n.cfg.Debug {
-		n.log.Warn("a message is released twice", "taken", m.l.owner.origin(m), "by", callers())
+		taken := ""
+		if o := m.l.slots[m.tag&placeMask].origin.Load(); o != nil { // of who has the place now, if it isn't m's any more
+			taken = *o
+		}
+		n.log.Warn("a message is released twice", "taken", taken, "by", callers())
 	}
 	return fmt.Errorf("release a message: %w", ErrReleased)
 }

@@ -73,12 +73,6 @@ func (r *inRoute) putBack(rec *shmio.Record) bool {
 	return true
 }
 
-// putBackToo is putBack of a message behind one that waits for news.
-func (r *inRoute) putBackToo(m *received) bool {
-	m.unresolve()
-	return r.putBack(&m.rec)
-}
-
 // awaitNews returns when rec can be read, or must not wait any more; nor must what was sent until then.
 func (r *inRoute) awaitNews(ctx context.Context, rec *shmio.Record) {
 	if r.n.awaitNews(ctx, func() bool { return r.hasNews(rec) }) {

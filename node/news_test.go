@@ -78,6 +78,97 @@ func TestMessagesWaitForNews(t *testing.T) {
 	}
 }
 
+// Messages whose topic isn't known yet wait for it, too, whatever they lie in and however they are received; what was looked up of them
+// before is looked up anew.
+func TestMessagesWaitForTheirTopic(t *testing.T) {
+	for _, batch := range []int{1, 2, 8} {
+		t.Run(fmt.Sprint(batch), func(t *testing.T) {
+			b := newBus(t)
+			pub := b.publisher(b.attach("pub"), "a")
+			reader := b.attach("reader")
+			sub := b.subscribe(reader, "a")
+			if err := pub.WaitForSubscribers(b.ctx, 1); err != nil {
+				t.Fatal(err)
+			}
+			const n = 12
+			text := func(i int) string { return fmt.Sprintf("%04d%s", i, bytes.Repeat([]byte{'.'}, 300*(i%2))) } // inline, and blocks
+			tell := node.ForgetTopics(reader, "pub")
+			for i := range n {
+				if err := pub.Publish(b.ctx, []byte(text(i))); err != nil {
+					t.Fatal(err)
+				}
+			}
+			ms := make([]node.Message, batch)
+			if _, ok, err := sub.TryReceive(); ok || err != nil { // the first is put back
+				t.Fatal(ok, err)
+			}
+			tell()
+			for got := 0; got < n; {
+				k, err := sub.ReceiveBatch(b.ctx, ms)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, m := range ms[:k] {
+					if have := string(m.Bytes()); have != text(got) {
+						t.Fatalf("message %d: %.20q, %d bytes", got, have, len(have))
+					}
+					got++
+				}
+				if err := node.ReleaseBatch(ms[:k]); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// A batch that has to wait is put back in whole, and then received one by one.
+func TestABatchThatWaitedIsReceivedOneByOne(t *testing.T) {
+	b := newBus(t)
+	pub := b.publisher(b.attach("pub"), "a")
+	reader := b.attach("reader")
+	sub := b.subscribe(reader, "a")
+	if err := pub.WaitForSubscribers(b.ctx, 1); err != nil {
+		t.Fatal(err)
+	}
+	block := bytes.Repeat([]byte{'x'}, 3000)
+	tell := node.ForgetTopics(reader, "pub")
+	for i := range 6 {
+		block[0] = byte(i)
+		if err := pub.Publish(b.ctx, block); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := make(chan []node.Message)
+	go func() {
+		ms := make([]node.Message, 3)
+		n, err := sub.ReceiveBatch(b.ctx, ms) // takes three, puts them back, and waits
+		if err != nil {
+			t.Error(err)
+		}
+		got <- ms[:n]
+	}()
+	eventually(t, func() string {
+		if st := sub.Stats(); st.Received != 0 || node.Aside(reader) == 0 {
+			return fmt.Sprintf("%d received, %d put back", st.Received, node.Aside(reader))
+		}
+		return ""
+	})
+	tell()
+	ms := <-got
+	for i := range 6 {
+		if i >= len(ms) {
+			ms = append(ms, b.receive(sub))
+		}
+		if have := ms[i].Bytes(); len(have) != len(block) || have[0] != byte(i) {
+			t.Fatalf("message %d: %d bytes, number %d", i, len(have), have[0])
+		}
+	}
+	if err := node.ReleaseBatch(ms); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // What is never told is rubbish after a while, and given back; what comes after it is read.
 func TestNewsThatNeverCome(t *testing.T) {
 	b := newBus(t)

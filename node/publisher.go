@@ -160,7 +160,7 @@ func (p *Publisher) WaitForSubscribers(ctx context.Context, k int) error {
 		select {
 		case <-c:
 		case <-ctx.Done():
-			return fmt.Errorf("wait for %d subscribers of %q (there are %d): %w", k, p.topic, there, context.Cause(ctx))
+			return fmt.Errorf("wait for %d subscribers of %q (%d are joined): %w", k, p.topic, there, context.Cause(ctx))
 		case <-p.n.closing:
 			return fmt.Errorf("wait for subscribers of %q: %w", p.topic, p.n.whyClosed())
 		}

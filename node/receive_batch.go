@@ -49,7 +49,7 @@ func (s *Subscription) ReceiveBatch(ctx context.Context, into []Message) (int, e
 			if i+readAhead < n {
 				r.lookUp(recs[i+readAhead])
 			}
-			if r.r.Aside() > aside && r.putBackToo(&sl.received) || !s.accept(r, sl) {
+			if r.r.Aside() > aside && r.putBack(&sl.rec) || !s.accept(r, sl) { // put back: one before it waits for news
 				s.slots.refused.Add(1)
 				s.slots.taken.Add(1)
 				continue
@@ -59,7 +59,7 @@ func (s *Subscription) ReceiveBatch(ctx context.Context, into []Message) (int, e
 				recs[i], recs[got] = recs[got], recs[i]
 			}
 			if s.n.cfg.Debug {
-				sl.origin = callers()
+				sl.note()
 			}
 			got++
 		}
@@ -94,6 +94,7 @@ func ReleaseBatch(ms []Message) error {
 // none that can be released.
 func releaseRun(ms []Message) (n int) {
 	var seqs [batchChunk]uint64
+	var sls [batchChunk]*slot // to be given back
 	var done [batchChunk]*lot // of which nothing is out any more
 	var r *inRoute
 	blocks, over, taken := 0, 0, 0
@@ -106,7 +107,10 @@ func releaseRun(ms []Message) (n int) {
 		if route != r {
 			break
 		}
-		k, bits, some := l.places(serial, ms[n:], seqs[blocks:])
+		k, bits, some := l.places(serial, ms[n:], sls[taken:], seqs[blocks:])
+		if k == 0 {
+			break
+		}
 		ok, all := l.release(serial, bits)
 		if !ok { // one of them is released: who releases them one by one sees which
 			break
@@ -126,11 +130,10 @@ func releaseRun(ms []Message) (n int) {
 	if blocks > 0 {
 		r.giveBack(seqs[:blocks]...)
 	}
-	if taken > 0 {
-		ms[0].l.owner.taken.Add(uint64(taken))
-	}
-	if over > 0 {
-		done[0].owner.giveBack(done[:over]...)
+	if taken+over > 0 {
+		s := ms[0].l.owner
+		s.taken.Add(uint64(taken))
+		s.giveBack(sls[:taken], done[:over]...)
 	}
 	return n
 }

@@ -55,7 +55,7 @@ func (m *message) sent(tp *topicPub, takers, routes int) {
 func (o *outRoute) push(m *message, arm bool) (shmio.Outcome, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	out, err := o.stage(m, arm)
+	out, err := o.stage(m, arm, reclaimEvery)
 	if err == nil && out != shmio.Full { // what was counted is to be seen, too
 		o.w.Commit()
 	}
@@ -80,7 +80,8 @@ func (o *outRoute) pushBatch(b *batch, at int) (done int, err error) {
 			}
 		}
 		var out shmio.Outcome
-		if out, err = o.stage(b.message(at+done), false); err != nil || out == shmio.Full {
+		m := b.message(at + done)
+		if out, err = o.stage(m, false, m.reclaimEvery()); err != nil || out == shmio.Full {
 			break
 		}
 		done++
@@ -110,8 +111,8 @@ func (o *outRoute) stageBlocks(ms []message) (done int) {
 	return len(ms)
 }
 
-// stage is push without the commit; o.mu is held.
-func (o *outRoute) stage(m *message, arm bool) (shmio.Outcome, error) {
+// stage is push without the commit. Returns are looked for again after so many blocks; o.mu is held.
+func (o *outRoute) stage(m *message, arm bool, every int) (shmio.Outcome, error) {
 	for {
 		if o.over {
 			return shmio.Full, errRouteOver
@@ -123,9 +124,9 @@ func (o *outRoute) stage(m *message, arm bool) (shmio.Outcome, error) {
 			if err := o.reclaim(); err != nil {
 				return shmio.Full, err
 			}
-			o.lookAt = o.w.Out() + reclaimEvery
+			o.lookAt = o.w.Out() + every
 		}
-		o.lookAt = min(o.lookAt, o.w.Out()+reclaimEvery) // others take back, too
+		o.lookAt = min(o.lookAt, o.w.Out()+every) // others take back, too
 		var out shmio.Outcome
 		if m.b != nil {
 			if out = o.w.Push(m.b.word, uint64(m.b.size), m.b); out == shmio.Sent {
@@ -163,6 +164,20 @@ var errOtherGroup = errors.New("the block is of another access group than the ro
 // reclaimEvery is how many more blocks are let out before returns are looked for again on the way of a send: each look
 // takes the line where they are counted from the reader.
 const reclaimEvery = 16
+
+// Of messages in batches: each look has costs besides, and so many blocks more under way do no harm. But no more than so many bytes.
+const (
+	reclaimBatch = 512
+	reclaimBytes = 512 << 10
+)
+
+// reclaimEvery is that of batches of messages like m.
+func (m *message) reclaimEvery() int {
+	if m.b == nil {
+		return reclaimEvery
+	}
+	return min(reclaimBatch, max(reclaimEvery, int(reclaimBytes/wire.BlockSize(m.b.class))))
+}
 
 // reclaim takes back what the reader returned; o.mu is held. A reader that spoils its half loses the route.
 func (o *outRoute) reclaim() error {

@@ -25,7 +25,8 @@ type seating struct {
 type seat struct {
 	*shmio.Seat
 	kick    func()
-	taken   bool            // somebody is on it
+	taken   bool            // somebody is on it,
+	used    bool            // or was since the last beat
 	watched <-chan struct{} // the context whose end kicks; its sleeper's
 	unwatch func() bool
 	seats   *atomic.Int32 // the node's
@@ -62,8 +63,33 @@ func (p *peer) sit() *seat {
 		}
 		g.seat = &seat{Seat: s, kick: s.Kick, seats: &p.n.seats}
 	}
-	g.seat.taken = true
+	g.seat.taken, g.seat.used = true, true
 	return g.seat
+}
+
+// clearSeats gives up the seats that nobody has used since the last call: there are few, and others may wait more often.
+func (n *Node) clearSeats() {
+	if n.seats.Load() == 0 {
+		return
+	}
+	n.mu.Lock()
+	peers := make([]*peer, 0, len(n.peers))
+	for _, p := range n.peers {
+		peers = append(peers, p)
+	}
+	n.mu.Unlock()
+	for _, p := range peers {
+		p.mu.Lock()
+		if g := &p.seating; g.seat != nil && !g.seat.taken {
+			if g.seat.used {
+				g.seat.used = false
+			} else {
+				g.drop()
+				g.without = 0
+			}
+		}
+		p.mu.Unlock()
+	}
 }
 
 // rise ends what sit began. spoiled: nobody will ring the bell any more.

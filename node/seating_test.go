@@ -179,6 +179,19 @@ func TestSeatComesAgain(t *testing.T) {
 	s.waitOnce(1)
 }
 
+func TestSeatThatNobodyUsesIsGivenUp(t *testing.T) {
+	s := newSeated(t)
+	node.ClearSeats(s.n) // it was used until now
+	s.waitOnce(1)
+	for want := range 2 {
+		node.ClearSeats(s.n)
+		if got := node.Seats(s.n); got != 1-want {
+			t.Fatalf("%d seats, want %d", got, 1-want)
+		}
+	}
+	s.waitOnce(1) // and has another at once
+}
+
 func TestSeatEndsWithItsPeer(t *testing.T) {
 	s := newSeated(t)
 	done := s.waiting(s.b.ctx, 1, s.pub)

@@ -14,7 +14,7 @@ type slot struct {
 	received
 	lot    *lot // of a single one: its own, always; else nil
 	topic  string
-	origin string // Config.Debug: who took the message
+	origin atomic.Pointer[string] // Config.Debug: who took the message. Pairs with misuse's load
 }
 
 // Homes of single lots.
@@ -132,21 +132,21 @@ func (l *lot) leave(serial, home uint64) {
 			return // it stays the current one, or whoever took another saw that it is free
 		}
 	}
-	l.owner.giveBack(l)
+	l.owner.giveBack(nil, l)
 }
 
-// giveBack takes lots of which nothing is out.
-func (s *slots) giveBack(ls ...*lot) {
+// giveBack takes slots that were released, and lots of which nothing is out.
+func (s *slots) giveBack(sls []*slot, ls ...*lot) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.batch.put(sls...)
 	for _, l := range ls {
 		l.route = nil
 		if l.single() {
 			s.singles.put(l)
-			continue
+		} else {
+			s.lots.put(l)
 		}
-		s.batch.put(l.slots...)
-		s.lots.put(l)
 	}
 }
 
@@ -162,9 +162,15 @@ func (sl *slot) refuse() {
 // message is what came in sl, alone.
 func (sl *slot) message() Message {
 	if sl.lot.owner.n.cfg.Debug {
-		sl.origin = callers()
+		sl.note()
 	}
 	return Message{sl.lot, sl.lot.serial() << serialShift}
+}
+
+// note notes who takes the message.
+func (sl *slot) note() {
+	who := callers()
+	sl.origin.Store(&who)
 }
 
 // discard is refuse for a message that has been read.
@@ -218,16 +224,6 @@ func (s *slots) lot() *lot {
 		return some[0]
 	}
 	return &lot{owner: s, full: allReleased, slots: make([]*slot, lotPlaces)}
-}
-
-// origin says who took what lies, or lay, in a message's place last. Only with Config.Debug.
-func (s *slots) origin(m Message) string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if place := int(m.tag & placeMask); place < len(m.l.slots) {
-		return m.l.slots[place].origin
-	}
-	return ""
 }
 
 // received is how many of the messages that the inbox found somebody got.

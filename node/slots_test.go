@@ -1,7 +1,9 @@
 package node
 
 import (
+	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -93,5 +95,118 @@ func TestSlotsGoRound(t *testing.T) {
 	}
 	if len(seen)+1 != len(s.all) {
 		t.Errorf("%d slots are in the list, there are %d", len(seen), len(s.all))
+	}
+}
+
+// Messages of a lot are released by whom it may be, alone and together, some of them twice and with others that are none: each counts
+// once, every slot is back as soon as its message is released, and none is there twice.
+func TestLotsGoRound(t *testing.T) {
+	const workers, rounds = 3, 4000
+	n := &Node{}
+	s := slots{n: n}
+	jobs := make(chan []Message, workers)
+	var released, refused atomic.Uint64
+	var releasers sync.WaitGroup
+	for id := range workers {
+		releasers.Go(func() {
+			r := rand.New(rand.NewPCG(2, uint64(id)))
+			var late []Message
+			for ms := range jobs {
+				want := uint64(len(ms))
+				ms = append(slices.Clone(ms), late...) // released long ago
+				bad := uint64(len(late))
+				if r.IntN(3) == 0 {
+					ms, bad = append(ms, ms[0], Message{}), bad+1 // and just now; and none at all, which nobody counts
+				}
+				before := ms[:want]
+				if r.IntN(2) == 0 {
+					if err := ReleaseBatch(ms); bad > 0 != errors.Is(err, ErrReleased) {
+						t.Error("released together:", err)
+					}
+				} else {
+					for i, m := range ms {
+						if err := m.Release(); (err == nil) != (uint64(i) < want) {
+							t.Error("released alone:", i, want, err)
+						}
+					}
+				}
+				late = slices.Clone(before[:min(len(before), r.IntN(3))])
+				released.Add(want)
+				refused.Add(bad)
+			}
+		})
+	}
+	r := rand.New(rand.NewPCG(3, 0))
+	out := map[*slot]bool{}
+	for range rounds {
+		sls, into := make([]*slot, 1+r.IntN(batchChunk)), make([]Message, batchChunk)
+		s.getAll(sls)
+		into = into[:r.IntN(len(sls)+1)]
+		for i, sl := range sls {
+			sl.rec.Word = 1 // no block
+			if i < len(into) {
+				out[sl] = true
+			}
+		}
+		s.lend(nil, sls, into)
+		r.Shuffle(len(into), func(i, j int) { into[i], into[j] = into[j], into[i] })
+		for len(into) > 0 { // those of a lot to several
+			k := 1 + r.IntN(len(into))
+			jobs <- into[:k]
+			into = into[k:]
+		}
+	}
+	close(jobs)
+	releasers.Wait()
+	if got := s.taken.Load(); got != released.Load() {
+		t.Errorf("%d released, %d counted", released.Load(), got)
+	}
+	if got := n.stats.misused.Load(); got != refused.Load() {
+		t.Errorf("%d refused, %d counted", refused.Load(), got)
+	}
+	seen := map[*slot]bool{}
+	for _, sl := range s.batch.free {
+		if seen[sl] {
+			t.Error("a slot is free twice")
+		}
+		seen[sl] = true
+	}
+	if len(seen) != s.slots {
+		t.Errorf("%d slots are free, there are %d", len(seen), s.slots)
+	}
+	for sl := range out {
+		if !seen[sl] {
+			t.Error("a slot got lost")
+		}
+	}
+}
+
+// Who keeps one message of each lot keeps no more slots than that.
+func TestAKeptMessageKeepsOneSlot(t *testing.T) {
+	s := slots{n: &Node{}}
+	var kept []Message
+	for range 100 {
+		var sls [lotPlaces]*slot
+		var ms [lotPlaces]Message
+		s.getAll(sls[:])
+		for _, sl := range sls {
+			sl.rec.Word = 1
+		}
+		s.lend(nil, sls[:], ms[:])
+		kept = append(kept, ms[0])
+		if err := ReleaseBatch(ms[1:9]); err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range ms[9:] {
+			if err := m.Release(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if most := len(kept) + lotPlaces; s.slots > most {
+		t.Errorf("%d slots for %d messages", s.slots, len(kept))
+	}
+	if err := ReleaseBatch(kept); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -48,7 +48,7 @@ func mapShared(fd int, size uint64, prot int) ([]byte, error) {
 	if now := CoarseNow(); now-roomSeen.Load() > uint64(roomLasts) || roomMapped.Add(1) > roomMaps {
 		if err = mappingsLeft(); err == nil {
 			roomSeen.Store(now)
-			roomMapped.Store(0)
+			roomMapped.Store(1) // this one
 		}
 	}
 	var mem []byte

@@ -62,7 +62,7 @@ type Record struct {
 	Seq     uint64                // of a block: what Return wants
 	Word    wire.Word             // a block's message word, a command, or the inline record's first word
 	Inline  wire.Inline           // of an inline record
-	Payload []byte                // of an inline record, else nil
+	Payload []byte                // of an inline record, else nil: a place for the caller to note where the block is
 	Last    bool                  // nothing had come behind it when it was taken, as far as was known
 	Next    wire.Word             // of what TryReceive took, behind a block: the word of what comes next, as a hint; 0: nothing is known
 	Tag     any                   // the caller's; it stays

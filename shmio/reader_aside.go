@@ -8,7 +8,9 @@ import "slices"
 func (r *Reader) PutBack(rec *Record) {
 	own := *rec
 	own.buf, own.Tag = nil, nil
-	if rec.Payload != nil {
+	if own.IsBlock() {
+		own.Payload = nil // the caller's, if it noted there where the block is
+	} else {
 		own.Payload = slices.Clone(rec.Payload) // the buffer is the caller's
 	}
 	r.mu.Lock()
