@@ -20,7 +20,8 @@ type bedside struct {
 	poll func(fd uintptr) bool // made once: waiting allocates nothing
 	buf  []byte
 	n    int  // what of it the last sleep has heard
-	rang bool // and whether it was ended by a ring
+	rang bool // and whether it was ended by a ring,
+	over bool // or by the deadline, or a kick, which is one
 
 	guarded bool
 }
@@ -57,10 +58,11 @@ func newBedside(bell *FD) (*bedside, error) {
 // sleep waits until the bell rings, or somebody kicks, or it is closed; false: nobody will ring any more. One goroutine
 // at a time.
 func (b *bedside) sleep() (ok bool) {
-	b.rang = false
+	b.rang, b.over = false, false
 	switch err := b.raw.Read(b.poll); {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		_ = b.file.SetReadDeadline(time.Time{}) // it fails once closed: the next sleep tells
+		b.over = true
 		return true
 	case err != nil:
 		return false
