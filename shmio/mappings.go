@@ -17,19 +17,13 @@ import (
 // room for its own memory ends, and so may the libraries of others.
 const mappingsReserve = 64
 
-// How long the reserve, once seen, is believed in: to look takes 40 µs, with cold caches more than 100, and who subscribes to a thousand
-// publishers maps a thousand segments.
-const (
-	roomLasts = time.Second
-	roomMaps  = mappingsReserve / 4 // segments, which is what we ourselves may take of it meanwhile
-)
+// roomLasts is how long the reserve, once seen, is believed in: to look takes 40 µs, and an attach maps a dozen segments in
+// less than a millisecond.
+const roomLasts = 5 * time.Millisecond
 
-// roomSeen is when the reserve was last seen, by CoarseNow, and roomMapped how many segments have been mapped since. As the limit
-// is the process's, so are these. Each store and load pairs with the others here; one too many only looks again.
-var (
-	roomSeen   atomic.Uint64
-	roomMapped atomic.Int32
-)
+// roomSeen is when the reserve was last seen, by CoarseNow. As the limit is the process's, so is this. Each store and load
+// pairs with the others here; one too many only looks again.
+var roomSeen atomic.Uint64
 
 // MappingsError says that this process has as many mappings as it may have, or nearly; it is an ENOMEM.
 type MappingsError struct{ InUse, Max uint64 }
@@ -45,10 +39,9 @@ func (e *MappingsError) Is(target error) bool { return target == unix.ENOMEM }
 // mmap says.
 func mapShared(fd int, size uint64, prot int) ([]byte, error) {
 	var err error
-	if now := CoarseNow(); now-roomSeen.Load() > uint64(roomLasts) || roomMapped.Add(1) > roomMaps {
+	if now := CoarseNow(); now-roomSeen.Load() > uint64(roomLasts) {
 		if err = mappingsLeft(); err == nil {
 			roomSeen.Store(now)
-			roomMapped.Store(1) // this one
 		}
 	}
 	var mem []byte
