@@ -11,12 +11,12 @@ import (
 // on routes (one reference each); the last reference puts it back.
 type block struct {
 	// What sending and taking back look at is one cache line: see TestABlockIsTwoLines.
-	mem   []byte      // header and class payload
-	group *blockGroup // with class: where it is idle
-	word  wire.Word   // that names b on a route
-	mag   *magazine
-	size  int   // payload bytes of the current loan; its holder's
-	refs  int32 // references, of this process alone; under the class's mu, but for who has them all (see own)
+	mem   []byte // header and class payload
+	group *blockGroup
+	home  *magazineClass // of group: where it is idle
+	word  wire.Word      // that names b on a route
+	size  int            // payload bytes of the current loan; its holder's
+	refs  int32          // references, of this process alone; under the class's mu, but for who has them all (see own)
 	gen   uint16
 	class uint8
 
@@ -36,20 +36,19 @@ func (b *block) own(refs int32) { b.refs = refs }
 
 // ref takes k more references; the caller has one, or knows who does.
 func (b *block) ref(k int32) {
-	c := b.group.class(b.class)
-	c.mu.Lock()
+	b.home.mu.Lock()
 	b.refs += k
-	c.mu.Unlock()
+	b.home.mu.Unlock()
 }
 
 // unref gives k references back, the last of which puts b into the magazine. It never sends: it is called with routes locked.
 func (b *block) unref(k int32) {
-	c := b.group.class(b.class)
-	c.mu.Lock()
-	kept := b.mag.drop(c, b, k)
-	c.mu.Unlock()
+	m := b.group.mag
+	b.home.mu.Lock()
+	kept := m.drop(b, k)
+	b.home.mu.Unlock()
 	if !kept {
-		b.mag.giveBack(b)
+		m.giveBack(b)
 	}
 }
 
@@ -64,8 +63,8 @@ func (b *block) fill(payload []byte, refs int32) {
 func (b *block) loan(size int) Loan {
 	b.own(1)
 	b.size = size
-	b.mag.loaned.Add(1)
-	if b.mag.n.cfg.Debug {
+	b.group.mag.loaned.Add(1)
+	if b.group.mag.n.cfg.Debug {
 		b.origin = callers()
 	}
 	return Loan{b: b, serial: b.serial.Add(1)}
@@ -122,7 +121,7 @@ func (l Loan) take() bool {
 	if l.b == nil || !l.b.serial.CompareAndSwap(l.serial, l.serial+1) {
 		return false
 	}
-	l.b.mag.loaned.Add(-1)
+	l.b.group.mag.loaned.Add(-1)
 	return true
 }
 
@@ -130,7 +129,7 @@ func (l Loan) misuse(what string) error {
 	if l.b == nil {
 		return fmt.Errorf("%s: %w: it is no loan", what, ErrInvalid)
 	}
-	n := l.b.mag.n
+	n := l.b.group.mag.n
 	n.stats.misused.Add(1)
 	if n.cfg.Debug {
 		n.log.Warn("a loan is used after it was sent or released", "what", what, "by", callers())

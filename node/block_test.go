@@ -12,7 +12,7 @@ func TestABlockIsTwoLines(t *testing.T) {
 	if b.Size() != 2*line {
 		t.Errorf("a block takes %d bytes", b.Size())
 	}
-	for _, name := range []string{"mem", "group", "word", "mag", "size", "refs", "gen", "class"} {
+	for _, name := range []string{"mem", "group", "home", "word", "size", "refs", "gen", "class"} {
 		if f, ok := b.FieldByName(name); !ok || f.Offset+f.Type.Size() > line {
 			t.Errorf("%s lies at %d", name, f.Offset)
 		}

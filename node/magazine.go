@@ -41,6 +41,7 @@ type magazine struct {
 
 // blockGroup is the idle blocks of one access group: they lie in segments that only processes get which the group admits.
 type blockGroup struct {
+	mag     *magazine
 	access  string                                           // "": every peer
 	classes [wire.AllocClasses]atomic.Pointer[magazineClass] // made when it is first asked for: most nodes use a few. Pairs with class
 }
@@ -77,7 +78,8 @@ type allocCall struct {
 
 func newMagazine(n *Node, limit int) *magazine {
 	open := &blockGroup{}
-	return &magazine{n: n, limit: max(limit, 0), open: open, groups: map[string]*blockGroup{"": open}, grants: map[wire.Grant]*block{}, waiting: map[uint32]*allocCall{}}
+	open.mag = &magazine{n: n, limit: max(limit, 0), open: open, groups: map[string]*blockGroup{"": open}, grants: map[wire.Grant]*block{}, waiting: map[uint32]*allocCall{}}
+	return open.mag
 }
 
 // group finds or makes what there is of an access group.
@@ -86,7 +88,7 @@ func (m *magazine) group(access string) *blockGroup {
 	defer m.mu.Unlock()
 	g := m.groups[access]
 	if g == nil {
-		g = &blockGroup{access: access}
+		g = &blockGroup{mag: m, access: access}
 		m.groups[access] = g
 	}
 	return g
@@ -131,31 +133,30 @@ func (g *blockGroup) popAll(class uint8, into []*block) int {
 	return n
 }
 
-// drop takes k references of b, and b if they were the last; false: there is no room for it. c is its class, and locked.
-func (m *magazine) drop(c *magazineClass, b *block, k int32) (kept bool) {
+// drop takes k references of b, and b if they were the last; false: there is no room for it. Its class is locked.
+func (m *magazine) drop(b *block, k int32) (kept bool) {
 	if b.refs -= k; b.refs > 0 {
 		return true
 	}
-	return m.keep(c, b)
+	return m.keep(b)
 }
 
 // put takes a block that nobody refers to.
 func (m *magazine) put(b *block) {
-	c := b.group.class(b.class)
-	c.mu.Lock()
-	keep := m.keep(c, b)
-	c.mu.Unlock()
+	b.home.mu.Lock()
+	keep := m.keep(b)
+	b.home.mu.Unlock()
 	if !keep {
 		m.giveBack(b)
 	}
 }
 
 // keep is put for one that holds the class.
-func (m *magazine) keep(c *magazineClass, b *block) bool {
-	n := c.idle.len()
+func (m *magazine) keep(b *block) bool {
+	n := b.home.idle.len()
 	keep := n < m.limit && uint64(n+1)*wire.BlockSize(b.class) <= maxClassBytes || m.limit > 0 && n == 0
 	if keep {
-		c.idle.push(b)
+		b.home.idle.push(b)
 	}
 	return keep
 }
@@ -165,14 +166,14 @@ func (m *magazine) takeBack(hs []shmio.Held) {
 	var c *magazineClass
 	for _, h := range hs {
 		b := h.(*block)
-		if own := b.group.class(b.class); own != c {
+		if b.home != c {
 			if c != nil {
 				c.mu.Unlock()
 			}
-			c = own
+			c = b.home
 			c.mu.Lock()
 		}
-		if !m.drop(c, b, 1) {
+		if !m.drop(b, 1) {
 			m.giveBack(b)
 		}
 	}
@@ -391,7 +392,7 @@ func (m *magazine) adopt(g wire.Grant, group *blockGroup, class uint8) (*block, 
 	if err != nil {
 		return nil, fmt.Errorf("a granted block at place %#x, generation %d: %w", g.Place(), gen, err)
 	}
-	b := &block{mag: m, grant: g, gen: gen, class: class, group: group, word: word, mem: mem}
+	b := &block{grant: g, gen: gen, class: class, group: group, home: group.class(class), word: word, mem: mem}
 	m.grants[g] = b
 	m.most = max(m.most, len(m.grants))
 	return b, nil

@@ -78,18 +78,24 @@ func TestMessagesWaitForNews(t *testing.T) {
 	}
 }
 
+// joined is a publisher and its subscriber in another process, with a route between them.
+func joined(t *testing.T) (b *bus, pub *node.Publisher, reader *node.Node, sub *node.Subscription) {
+	t.Helper()
+	b = newBus(t)
+	pub, reader = b.publisher(b.attach("pub"), "a"), b.attach("reader")
+	sub = b.subscribe(reader, "a")
+	if err := pub.WaitForSubscribers(b.ctx, 1); err != nil {
+		t.Fatal(err)
+	}
+	return b, pub, reader, sub
+}
+
 // Messages whose topic isn't known yet wait for it, too, whatever they lie in and however they are received; what was looked up of them
 // before is looked up anew.
 func TestMessagesWaitForTheirTopic(t *testing.T) {
 	for _, batch := range []int{1, 2, 8} {
 		t.Run(fmt.Sprint(batch), func(t *testing.T) {
-			b := newBus(t)
-			pub := b.publisher(b.attach("pub"), "a")
-			reader := b.attach("reader")
-			sub := b.subscribe(reader, "a")
-			if err := pub.WaitForSubscribers(b.ctx, 1); err != nil {
-				t.Fatal(err)
-			}
+			b, pub, reader, sub := joined(t)
 			const n = 12
 			text := func(i int) string { return fmt.Sprintf("%04d%s", i, bytes.Repeat([]byte{'.'}, 300*(i%2))) } // inline, and blocks
 			tell := node.ForgetTopics(reader, "pub")
@@ -124,13 +130,7 @@ func TestMessagesWaitForTheirTopic(t *testing.T) {
 
 // A batch that has to wait is put back in whole, and then received one by one.
 func TestABatchThatWaitedIsReceivedOneByOne(t *testing.T) {
-	b := newBus(t)
-	pub := b.publisher(b.attach("pub"), "a")
-	reader := b.attach("reader")
-	sub := b.subscribe(reader, "a")
-	if err := pub.WaitForSubscribers(b.ctx, 1); err != nil {
-		t.Fatal(err)
-	}
+	b, pub, reader, sub := joined(t)
 	block := bytes.Repeat([]byte{'x'}, 3000)
 	tell := node.ForgetTopics(reader, "pub")
 	for i := range 6 {

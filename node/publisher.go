@@ -224,7 +224,7 @@ func (p *Publisher) Send(ctx context.Context, l Loan) error {
 		return l.misuse("send")
 	}
 	m := message{b: l.b, held: 1}
-	if l.b.mag.n != p.n {
+	if l.b.group.mag.n != p.n {
 		m.release()
 		return fmt.Errorf("send on %q: %w: the loan is another node's", p.topic, ErrInvalid)
 	}

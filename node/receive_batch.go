@@ -44,7 +44,7 @@ func (s *Subscription) ReceiveBatch(ctx context.Context, into []Message) (int, e
 			r.lookUp(rec)
 		}
 		got := 0
-		aside := r.r.Aside()
+		aside, debug := r.r.Aside(), s.n.cfg.Debug
 		for i, sl := range sls[:n] {
 			if i+readAhead < n {
 				r.lookUp(recs[i+readAhead])
@@ -58,7 +58,7 @@ func (s *Subscription) ReceiveBatch(ctx context.Context, into []Message) (int, e
 				sls[i], sls[got] = sls[got], sl
 				recs[i], recs[got] = recs[got], recs[i]
 			}
-			if s.n.cfg.Debug {
+			if debug {
 				sl.note()
 			}
 			got++

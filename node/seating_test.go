@@ -101,6 +101,17 @@ func (s *seated) fill() {
 	}
 }
 
+// full is a topic whose queue has no room for a second message.
+func (s *seated) full(topic string) (*node.Publisher, *node.Subscription) {
+	s.t.Helper()
+	pub := s.b.publisher(s.n, topic, node.AllowBlock(time.Hour))
+	sub := s.b.subscribe(s.far, topic, node.Depth(1), node.OnFull(node.Block))
+	if err := pub.Publish(s.b.ctx, numbered(500, 0)); err != nil {
+		s.t.Fatal(err)
+	}
+	return pub, sub
+}
+
 func TestSenderOnASeatHearsItsContext(t *testing.T) {
 	s := newSeated(t)
 	for range 2 {
@@ -134,11 +145,7 @@ func TestSenderOnASeatKeepsToItsConsent(t *testing.T) {
 // Who waits besides is woken, too: by the one on the seat, or, once that has gone, by the reactor.
 func TestSeatIsForOneAlone(t *testing.T) {
 	s := newSeated(t)
-	other := s.b.publisher(s.n, "b", node.AllowBlock(time.Hour))
-	sub := s.b.subscribe(s.far, "b", node.Depth(1), node.OnFull(node.Block))
-	if err := other.Publish(s.b.ctx, numbered(500, 0)); err != nil {
-		t.Fatal(err)
-	}
+	other, sub := s.full("b")
 	first := s.waiting(s.b.ctx, 1, s.pub)
 	second := s.waiting(s.b.ctx, 2, other)
 	m := s.b.receive(sub)
@@ -160,11 +167,7 @@ func TestSeatIsForOneAlone(t *testing.T) {
 func TestSeatComesAgain(t *testing.T) {
 	s := newSeated(t)
 	other := s.b.publisher(s.n, "a", node.AllowBlock(time.Hour)) // of the same route
-	sub := s.b.subscribe(s.far, "b", node.Depth(1), node.OnFull(node.Block))
-	more := s.b.publisher(s.n, "b", node.AllowBlock(time.Hour))
-	if err := more.Publish(s.b.ctx, numbered(500, 0)); err != nil {
-		t.Fatal(err)
-	}
+	more, sub := s.full("b")
 	first := s.waiting(s.b.ctx, 1, other)
 	second := s.waiting(s.b.ctx, 2, more)
 	m := s.b.receive(sub)
