@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
 	"github.com/bhome-bus/bhome/shmio"
 )
 
@@ -45,11 +46,22 @@ func (s *Subscription) ReceiveBatch(ctx context.Context, into []Message) (int, e
 		}
 		got := 0
 		aside, debug := r.r.Aside(), s.n.cfg.Debug
+		usual := r.last.Load() // the topic that all are likely to be of, if there is nothing else to look at
+		if r.kind != bhomev1.RouteKind_ROUTE_KIND_PUBSUB || s.msg.GetExpiryNs() > 0 {
+			usual = nil
+		}
 		for i, sl := range sls[:n] {
 			if i+readAhead < n {
 				r.lookUp(recs[i+readAhead])
 			}
-			if r.r.Aside() > aside && r.putBack(&sl.rec) || !s.accept(r, sl) { // put back: one before it waits for news
+			switch {
+			case r.r.Aside() > aside && r.putBack(&sl.rec): // one before it waits for news
+				s.slots.refused.Add(1)
+				s.slots.taken.Add(1)
+				continue
+			case usual != nil && r.quick(&sl.received, usual.id):
+				sl.topic = usual.name
+			case !s.accept(r, sl):
 				s.slots.refused.Add(1)
 				s.slots.taken.Add(1)
 				continue

@@ -64,12 +64,40 @@ func (r *inRoute) resolveBlock(m *received) error {
 	if err != nil {
 		return r.unresolved(rec, err)
 	}
+	r.found(m, payload, topic, id, stamp, seq, kind)
+	return nil
+}
+
+// found notes what a block's header says.
+func (r *inRoute) found(m *received, payload []byte, topic uint32, id, stamp, seq uint64, kind wire.Kind) {
 	if seq-r.seqHi.Load() >= 1<<20 {
 		r.seqHi.Store(seq)
 	}
-	in := &rec.Inline
-	in.Topic, in.Kind, in.Corr, rec.Payload, m.seq, m.stamp = topic, kind, id, payload, seq, stamp
-	return nil
+	in := &m.rec.Inline
+	in.Topic, in.Kind, in.Corr, m.rec.Payload, m.seq, m.stamp = topic, kind, id, payload, seq, stamp
+}
+
+// quick is resolve of a message on that topic that is inline, or whose block was looked up. false: it is another, or rubbish, as resolve
+// finds out, for which nothing has changed.
+func (r *inRoute) quick(m *received, topic uint32) bool {
+	if m.rec.IsInline() {
+		m.seq = r.seq(m.rec.Inline.Seq)
+		return m.rec.Inline.Topic == topic
+	}
+	mem := m.rec.Payload
+	if mem == nil {
+		return false
+	}
+	size, of, id, stamp, seq, kind, ok := wire.Glance(mem)
+	if !ok || of != topic {
+		return false
+	}
+	payload, err := shmio.Payload(m.rec.Word, mem, size)
+	if err != nil {
+		return false
+	}
+	r.found(m, payload, topic, id, stamp, seq, kind)
+	return true
 }
 
 // unresolved gives back a block that can't be read, unless what it needs may still be told.
