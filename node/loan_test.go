@@ -241,6 +241,21 @@ func TestTheMessagesWayAllocatesNothing(t *testing.T) {
 	small, large := pattern(64), pattern(4096)
 	batch := [][]byte{small, small, large, small, large, large, small, small}
 	ms := make([]node.Message, len(batch))
+	takeBatch := func(release func([]node.Message) error) {
+		if err := pub.PublishBatch(b.ctx, batch); err != nil {
+			t.Fatal(err)
+		}
+		for got := 0; got < len(batch); {
+			n, err := sub.ReceiveBatch(b.ctx, ms)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := release(ms[:n]); err != nil {
+				t.Fatal(err)
+			}
+			got += n
+		}
+	}
 	for name, f := range map[string]func(){
 		"inline": func() {
 			if err := pub.Publish(b.ctx, small); err != nil {
@@ -264,20 +279,14 @@ func TestTheMessagesWayAllocatesNothing(t *testing.T) {
 			}
 			take()
 		},
-		"batch": func() {
-			if err := pub.PublishBatch(b.ctx, batch); err != nil {
-				t.Fatal(err)
-			}
-			for got := 0; got < len(batch); {
-				n, err := sub.ReceiveBatch(b.ctx, ms)
-				if err != nil {
-					t.Fatal(err)
+		"batch": func() { takeBatch(node.ReleaseBatch) },
+		"batch, released one by one": func() {
+			takeBatch(func(ms []node.Message) (err error) {
+				for _, m := range ms {
+					err = errors.Join(err, m.Release())
 				}
-				if err := node.ReleaseBatch(ms[:n]); err != nil {
-					t.Fatal(err)
-				}
-				got += n
-			}
+				return err
+			})
 		},
 	} {
 		if n := testing.AllocsPerRun(2000, f); n != 0 {

@@ -9,6 +9,45 @@ import (
 	"github.com/bhome-bus/bhome/node"
 )
 
+// In a batch each message has its own topic and number, whatever the one before was of.
+func TestReceiveBatchOfManyTopics(t *testing.T) {
+	b := newBus(t)
+	n, reader := b.attach("pub"), b.attach("sub")
+	var pubs []*node.Publisher
+	for _, name := range []string{"t.a", "t.b", "t.c"} {
+		pubs = append(pubs, b.publisher(n, name, node.AllowBlock(time.Hour)))
+	}
+	s := b.subscribe(reader, "t.*", node.OnFull(node.Block), node.Depth(500), node.Hold(500))
+	const count = 400
+	of := func(i int) int { return i / 3 % len(pubs) } // a few of one, then another
+	sent := make([]uint64, len(pubs))
+	var seqs []uint64
+	for i := range count {
+		if err := pubs[of(i)].Publish(b.ctx, numbered(8+i%2*300, i)); err != nil {
+			t.Fatal(err)
+		}
+		sent[of(i)]++
+		seqs = append(seqs, sent[of(i)])
+	}
+	into := make([]node.Message, 50)
+	for next := 0; next < count; {
+		k, err := s.ReceiveBatch(b.ctx, into)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range into[:k] {
+			if number(m) != next || m.Topic() != pubs[of(next)].Topic() || m.Seq() != seqs[next] || len(m.Bytes()) != 8+next%2*300 {
+				t.Fatalf("got %d, number %d of %q, %d bytes; want %d, number %d of %q", number(m), m.Seq(), m.Topic(), len(m.Bytes()), next, seqs[next], pubs[of(next)].Topic())
+			}
+			next++
+		}
+		release(t, into[:k])
+	}
+	if bad := reader.Stats().BadWords; bad != 0 {
+		t.Errorf("%d words were rubbish", bad)
+	}
+}
+
 // Batches deliver what single receives do: everything, in order, inline and in blocks, whatever the policy.
 func TestReceiveBatch(t *testing.T) {
 	for _, policy := range []node.Policy{node.DropOldest, node.DropNewest, node.Block} {

@@ -81,8 +81,11 @@ func (r *inRoute) found(m *received, payload []byte, topic uint32, id, stamp, se
 // finds out, for which nothing has changed.
 func (r *inRoute) quick(m *received, topic uint32) bool {
 	if m.rec.IsInline() {
+		if m.rec.Inline.Topic != topic {
+			return false
+		}
 		m.seq = r.seq(m.rec.Inline.Seq)
-		return m.rec.Inline.Topic == topic
+		return true
 	}
 	mem := m.rec.Payload
 	if mem == nil {
