@@ -70,7 +70,7 @@ func Aside(n *Node) (aside int) {
 }
 
 // ClearSeats does what the housekeeper does with seats at each beat.
-func ClearSeats(n *Node) { n.clearSeats() }
+func ClearSeats(n *Node, idle time.Duration) { n.clearSeats(idle) }
 
 // HoldSocket keeps n from answering on its socket, and so from reading on after the next frame that wants an answer, until
 // release is called: what the center tells waits there.

@@ -40,7 +40,7 @@ func (n *Node) housekeep() {
 			n.endClosedPeers()
 			n.mag.trimIdle()
 			n.trimSlots()
-			n.clearSeats()
+			n.clearSeats(seatIdle)
 			n.mapLate()
 			beat.Reset(every)
 		}

@@ -9,8 +9,9 @@ import (
 )
 
 const (
-	seatAgain = 2 // waits for a peer without a seat at its bell, after it had to be given up
-	maxSeats  = 8 // of a node: each is a descriptor
+	seatAgain = 2                // waits for a peer without a seat at its bell, after it had to be given up
+	maxSeats  = 8                // of a node: each is a descriptor
+	seatIdle  = 10 * time.Second // after which others may have it
 )
 
 // seating is who waits for a peer to ring: one that waits alone sleeps at the bell itself, in Go's netpoller, so that a ring wakes it and
@@ -25,8 +26,8 @@ type seating struct {
 type seat struct {
 	*shmio.Seat
 	kick    func()
-	taken   bool            // somebody is on it,
-	used    bool            // or was since the last beat
+	taken   bool            // somebody is on it
+	used    uint64          // when somebody last sat down, by shmio.CoarseNow
 	watched <-chan struct{} // the context whose end kicks; its sleeper's
 	unwatch func() bool
 	seats   *atomic.Int32 // the node's
@@ -63,12 +64,12 @@ func (p *peer) sit() *seat {
 		}
 		g.seat = &seat{Seat: s, kick: s.Kick, seats: &p.n.seats}
 	}
-	g.seat.taken, g.seat.used = true, true
+	g.seat.taken, g.seat.used = true, shmio.CoarseNow()
 	return g.seat
 }
 
-// clearSeats gives up the seats that nobody has used since the last call: there are few, and others may wait more often.
-func (n *Node) clearSeats() {
+// clearSeats gives up the seats that nobody has used for longer than idle: there are few, and others may wait more often.
+func (n *Node) clearSeats(idle time.Duration) {
 	if n.seats.Load() == 0 {
 		return
 	}
@@ -78,15 +79,12 @@ func (n *Node) clearSeats() {
 		peers = append(peers, p)
 	}
 	n.mu.Unlock()
+	now := shmio.CoarseNow()
 	for _, p := range peers {
 		p.mu.Lock()
-		if g := &p.seating; g.seat != nil && !g.seat.taken {
-			if g.seat.used {
-				g.seat.used = false
-			} else {
-				g.drop()
-				g.without = 0
-			}
+		if g := &p.seating; g.seat != nil && !g.seat.taken && int64(now-g.seat.used) >= int64(idle) {
+			g.drop()
+			g.without = 0
 		}
 		p.mu.Unlock()
 	}

@@ -32,21 +32,27 @@ func newSeated(t *testing.T) *seated {
 		s.publish(b.ctx, i)
 	}
 	for range 2 {
-		s.waitOnce(1)
+		s.waitSeated()
 	}
 	return s
 }
 
-// waitOnce has a sender wait alone; then there are so many seats.
-func (s *seated) waitOnce(seats int) {
+// wait has a sender wait alone.
+func (s *seated) wait() {
 	s.t.Helper()
 	done := s.waiting(s.b.ctx, 1, s.pub)
 	s.read()
 	s.await(done)
-	if got := node.Seats(s.n); got != seats {
-		s.t.Fatalf("%d seats after a wait, want %d", got, seats)
-	}
 	s.fill()
+}
+
+// waitSeated is wait, on a seat.
+func (s *seated) waitSeated() {
+	s.t.Helper()
+	s.wait()
+	if got := node.Seats(s.n); got != 1 {
+		s.t.Fatalf("%d seats after a wait", got)
+	}
 }
 
 func (s *seated) publish(ctx context.Context, i int) {
@@ -163,7 +169,7 @@ func TestSeatIsForOneAlone(t *testing.T) {
 	s.await(second)
 }
 
-// Who had to give the seat up has it again a little later: two that take turns don't take and give it each time.
+// Who had to give the seat up has it again a little later.
 func TestSeatComesAgain(t *testing.T) {
 	s := newSeated(t)
 	other := s.b.publisher(s.n, "a", node.AllowBlock(time.Hour)) // of the same route
@@ -176,23 +182,21 @@ func TestSeatComesAgain(t *testing.T) {
 	s.read()
 	s.await(first)
 	s.fill()
-	for range node.SeatAgain {
-		s.waitOnce(0)
+	for range node.SeatAgain { // at most: who was woken for nothing has waited once more
+		s.wait()
 	}
-	s.waitOnce(1)
+	s.waitSeated()
 }
 
 func TestSeatThatNobodyUsesIsGivenUp(t *testing.T) {
 	s := newSeated(t)
-	node.ClearSeats(s.n) // it was used until now
-	s.waitOnce(1)
-	for want := range 2 {
-		node.ClearSeats(s.n)
-		if got := node.Seats(s.n); got != 1-want {
-			t.Fatalf("%d seats, want %d", got, 1-want)
+	for idle, want := range map[time.Duration]int{time.Hour: 1, 0: 0} {
+		s.waitSeated() // it has one, or another at once
+		node.ClearSeats(s.n, idle)
+		if got := node.Seats(s.n); got != want {
+			t.Fatalf("%d seats that were used within %v, want %d", got, idle, want)
 		}
 	}
-	s.waitOnce(1) // and has another at once
 }
 
 func TestSeatEndsWithItsPeer(t *testing.T) {
