@@ -15,11 +15,13 @@ const (
 // lot is messages that were received together from one route, in places of which each can be released alone. One word says what
 // has been: so one compare-and-swap releases many, and no message is released twice. Lots are reused.
 type lot struct {
-	word  atomic.Uint64 // serial (it counts the times that all was released), and which places have been. Pairs with Message's checks
-	full  uint64        // of the word's places when all have been: always the same
-	owner *slots        // always the same, too
-	route *inRoute      // this is the messages': it stays while one of them is out
-	slots []*slot       // for each place who has it, or had it last; places that nobody has count as released
+	word   atomic.Uint64            // serial (it counts the times that all was released), and which places have been. Pairs with Message's checks
+	full   uint64                   // of the word's places when all have been: always the same
+	owner  *slots                   // always the same, too
+	route  *inRoute                 // this is the messages': it stays while one of them is out
+	blocks bool                     // there may be blocks among them
+	slots  []*slot                  // for each place who has it, or had it last; places that nobody has count as released
+	takers []atomic.Pointer[string] // Config.Debug, else nil: who took the message of each place. Pairs with misuse's load
 
 	// Of a single one, which always has the same slot:
 	index int           // in owner.all
@@ -33,9 +35,9 @@ func (l *lot) single() bool { return l.full == 1 }
 // serial is what the tags of its messages begin with, while it is the caller's.
 func (l *lot) serial() uint64 { return l.word.Load() >> serialShift }
 
-// lend makes messages of sls, of which there are at most lotPlaces, and which came on r. The lot is the caller's, and not single.
-func (l *lot) lend(r *inRoute, sls []*slot, into []Message) {
-	l.route = r
+// lend makes messages of sls, of which there are at most lotPlaces, and which came on r, maybe blocks among them. The lot is the caller's, and not single.
+func (l *lot) lend(r *inRoute, blocks bool, sls []*slot, into []Message) {
+	l.route, l.blocks = r, blocks
 	copy(l.slots, sls) // never fewer: who wrongly looks for a place that was there before finds one, and then that it is released
 	serial := l.serial()
 	if n := len(sls); n < lotPlaces {
@@ -64,20 +66,24 @@ func (l *lot) release(serial, bits uint64) (ok, all bool) {
 	}
 }
 
-// places is the places of the messages at the start of ms that are of l's time serial, all different, and how many they are; their
+// places is the places of the messages at the start of ms that are of l's time serial, one after the other, and how many they are; their
 // slots go to sls, the sequence numbers of the blocks among them to seqs. The first is out; one that isn't any more ends them.
 func (l *lot) places(serial uint64, ms []Message, sls []*slot, seqs []uint64) (n int, bits uint64, blocks int) {
 	over := l.word.Load() // whose slots are others' by now
-	for ; n < len(ms) && ms[n].l == l && ms[n].tag>>serialShift == serial; n++ {
-		place := ms[n].tag & placeMask
-		if (over|bits)>>place&1 != 0 {
-			break
-		}
-		bits |= 1 << place
-		sls[n] = l.slots[place]
-		if sls[n].rec.IsBlock() {
-			seqs[blocks] = sls[n].rec.Seq
-			blocks++
+	tag := ms[0].tag
+	first := tag & placeMask
+	ms = ms[:min(len(ms), lotPlaces-int(first))]
+	for n < len(ms) && ms[n].l == l && ms[n].tag == tag+uint64(n) && over>>(first+uint64(n))&1 == 0 {
+		n++
+	}
+	bits = (1<<n - 1) << first
+	copy(sls, l.slots[first:first+uint64(n)])
+	if l.blocks {
+		for _, sl := range sls[:n] {
+			if sl.rec.IsBlock() {
+				seqs[blocks] = sl.rec.Seq
+				blocks++
+			}
 		}
 	}
 	return n, bits, blocks

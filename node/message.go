@@ -26,6 +26,14 @@ func (m Message) slot() *slot {
 	return m.l.slots[m.tag&placeMask]
 }
 
+// note notes for Config.Debug who takes the message.
+func (m Message) note() {
+	if m.l.takers != nil {
+		who := callers()
+		m.l.takers[m.tag&placeMask].Store(&who)
+	}
+}
+
 // Bytes is the payload, valid until Release (nil after). It is the sender's memory, mapped read-only: a hostile sender can
 // change it while it is read; Copy can't be changed.
 func (m Message) Bytes() []byte {
@@ -45,7 +53,7 @@ func (m Message) Topic() string {
 	if sl == nil {
 		return ""
 	}
-	return sl.topic
+	return *sl.topic
 }
 
 // Publisher is the name of the process that sent it.
@@ -119,7 +127,7 @@ func (m Message) misuse() error {
 	n.stats.misused.Add(1)
 	if n.cfg.Debug {
 		taken := ""
-		if o := m.l.slots[m.tag&placeMask].origin.Load(); o != nil { // of who has the place now, if it isn't m's any more
+		if o := m.l.takers[m.tag&placeMask].Load(); o != nil { // of who has the place now, if it isn't m's any more
 			taken = *o
 		}
 		n.log.Warn("a message is released twice", "taken", taken, "by", callers())
@@ -127,15 +135,8 @@ func (m Message) misuse() error {
 	return fmt.Errorf("release a message: %w", ErrReleased)
 }
 
-// age is how long ago it was sent. An inline record says only the low half of the milliseconds.
+// age is how long ago it was sent, by the low half of the milliseconds.
 func (m *received) age() time.Duration {
-	now := shmio.CoarseNow()
-	if !m.rec.IsBlock() {
-		ms := int32(uint32(now/1e6) - m.rec.Inline.Stamp)
-		return time.Duration(max(ms, 0)) * time.Millisecond
-	}
-	if m.stamp > now {
-		return 0
-	}
-	return time.Duration(now - m.stamp)
+	ms := int32(uint32(shmio.CoarseNow()/1e6) - m.rec.Head.Stamp())
+	return time.Duration(max(ms, 0)) * time.Millisecond
 }

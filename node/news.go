@@ -33,7 +33,8 @@ func (r *inRoute) read(m *received) (*topicName, error) {
 			if r.kind != bhomev1.RouteKind_ROUTE_KIND_PUBSUB {
 				return nil, nil
 			}
-			if t := r.topic(m.rec.Inline.Topic); t != nil {
+			if t := r.topic(m.rec.Head.Topic()); t != nil {
+				t.has(m)
 				return t, nil
 			}
 			if err = r.notYet(&m.rec, wire.ErrBadHeader); !errors.Is(err, errNotYet) {
@@ -97,7 +98,7 @@ func (r *inRoute) notYet(rec *shmio.Record, err error) error {
 
 // hasNews tells whether rec can be read now, or never.
 func (r *inRoute) hasNews(rec *shmio.Record) bool {
-	id := rec.Inline.Topic
+	id := rec.Head.Topic()
 	if rec.IsBlock() {
 		r.peer.mapLate()
 		var blk shmio.Block

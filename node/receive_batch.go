@@ -34,55 +34,74 @@ func (s *Subscription) ReceiveBatch(ctx context.Context, into []Message) (int, e
 	for {
 		rd, n, err := s.inbox.ReceiveBatch(ctx, recs[:want])
 		if err != nil {
-			s.slots.lend(nil, sls[:want], nil)
+			s.slots.lend(nil, false, sls[:want], nil)
 			if _, _, err := s.took(nil, rd, err); err != nil {
 				return 0, err
 			}
 			return s.ReceiveBatch(ctx, into) // a route was spoiled
 		}
 		r := rd.Tag().(*inRoute)
-		for _, rec := range recs[:min(n, readAhead)] {
-			r.lookUp(rec)
-		}
-		got := 0
-		aside, debug := r.r.Aside(), s.n.cfg.Debug
-		usual := r.last.Load() // the topic that all are likely to be of, if there is nothing else to look at
-		if r.kind != bhomev1.RouteKind_ROUTE_KIND_PUBSUB || s.msg.GetExpiryNs() > 0 {
-			usual = nil
-		}
-		for i, sl := range sls[:n] {
-			if i+readAhead < n {
-				r.lookUp(recs[i+readAhead])
-			}
-			switch {
-			case r.r.Aside() > aside && r.putBack(&sl.rec): // one before it waits for news
-				s.slots.refused.Add(1)
-				s.slots.taken.Add(1)
-				continue
-			case usual != nil && r.quick(&sl.received, usual.id):
-				sl.topic = usual.name
-			case !s.accept(r, sl):
-				s.slots.refused.Add(1)
-				s.slots.taken.Add(1)
-				continue
-			}
-			if i != got { // those taken come first
-				sls[i], sls[got] = sls[got], sl
-				recs[i], recs[got] = recs[got], recs[i]
-			}
-			if debug {
-				sl.note()
-			}
-			got++
-		}
+		got, blocks := s.sift(r, sls[:n], recs[:n])
 		if r.ending.Load() {
 			r.drained()
 		}
 		if got > 0 {
-			s.slots.lend(r, sls[:want], into[:got])
+			s.slots.lend(r, blocks, sls[:want], into[:got])
+			if s.n.cfg.Debug {
+				for _, m := range into[:got] {
+					m.note()
+				}
+			}
 			return got, nil
 		}
 	}
+}
+
+// sift brings those of a batch that the caller gets to its start, and returns how many they are, and whether there may be blocks among
+// them.
+func (s *Subscription) sift(r *inRoute, sls []*slot, recs []*shmio.Record) (got int, blocks bool) {
+	rd := r.r
+	aside := rd.Aside()
+	usual := r.last.Load() // the topic that all are likely to be of, if there is nothing else to look at
+	if r.kind != bhomev1.RouteKind_ROUTE_KIND_PUBSUB || s.msg.GetExpiryNs() > 0 {
+		usual = nil
+	}
+	if usual != nil {
+		if got = usual.hasAll(sls); got == len(sls) {
+			return got, false
+		}
+	}
+	for _, rec := range recs[got:min(len(recs), got+readAhead)] {
+		r.lookUp(rec)
+	}
+	for i := got; i < len(sls); i++ {
+		sl := sls[i]
+		if i+readAhead < len(recs) {
+			r.lookUp(recs[i+readAhead])
+		}
+		switch {
+		case rd.Aside() > aside && r.putBack(&sl.rec): // one before it waits for news
+			s.refuse()
+			continue
+		case usual != nil && sl.quick(usual):
+			sl.topic = &usual.name
+		case !s.accept(r, sl):
+			s.refuse()
+			continue
+		}
+		if i != got { // those taken come first
+			sls[i], sls[got] = sls[got], sl
+			recs[i], recs[got] = recs[got], recs[i]
+		}
+		got++
+	}
+	return got, true
+}
+
+// refuse counts one of a batch that nobody gets.
+func (s *Subscription) refuse() {
+	s.slots.refused.Add(1)
+	s.slots.taken.Add(1)
 }
 
 // ReleaseBatch releases messages, of any subscriptions. Errors are Release's, joined; all are tried.

@@ -10,9 +10,8 @@ import (
 
 // received is one message, once resolve has looked at it: its bytes are in the sender's memory or in the record.
 type received struct {
-	rec   shmio.Record // Payload and, of Inline, Topic, Kind and Corr are a block's, too
-	seq   uint64       // the publisher's
-	stamp uint64       // of a block: ns of CLOCK_MONOTONIC_COARSE
+	rec shmio.Record // Head, Corr and Payload are a block's, too
+	seq uint64       // the publisher's
 }
 
 // lookUp finds where a block lies, for resolve, and asks for it to be read soon.
@@ -37,7 +36,6 @@ func (m *received) unresolve() {
 // for setAside.
 func (r *inRoute) resolve(m *received) error {
 	if m.rec.IsInline() {
-		m.seq = r.seq(m.rec.Inline.Seq)
 		return nil
 	}
 	return r.resolveBlock(m)
@@ -64,27 +62,23 @@ func (r *inRoute) resolveBlock(m *received) error {
 	if err != nil {
 		return r.unresolved(rec, err)
 	}
-	r.found(m, payload, topic, id, stamp, seq, kind)
+	m.found(payload, topic, id, stamp, seq, kind)
 	return nil
 }
 
 // found notes what a block's header says.
-func (r *inRoute) found(m *received, payload []byte, topic uint32, id, stamp, seq uint64, kind wire.Kind) {
-	if seq-r.seqHi.Load() >= 1<<20 {
-		r.seqHi.Store(seq)
-	}
-	in := &m.rec.Inline
-	in.Topic, in.Kind, in.Corr, m.rec.Payload, m.seq, m.stamp = topic, kind, id, payload, seq, stamp
+func (m *received) found(payload []byte, topic uint32, id, stamp, seq uint64, kind wire.Kind) {
+	m.rec.Head, m.rec.Corr, m.rec.Payload, m.seq = wire.NewInlineHead(kind, topic, uint32(seq), uint32(stamp/1e6)), id, payload, seq
 }
 
-// quick is resolve of a message on that topic that is inline, or whose block was looked up. false: it is another, or rubbish, as resolve
-// finds out, for which nothing has changed.
-func (r *inRoute) quick(m *received, topic uint32) bool {
+// quick is read of a message on t that is inline, or whose block was looked up. false: it is on another, or rubbish, as read finds out, for
+// which nothing has changed.
+func (m *received) quick(t *topicName) bool {
 	if m.rec.IsInline() {
-		if m.rec.Inline.Topic != topic {
+		if m.rec.Head.Topic() != t.id {
 			return false
 		}
-		m.seq = r.seq(m.rec.Inline.Seq)
+		t.has(m)
 		return true
 	}
 	mem := m.rec.Payload
@@ -92,14 +86,15 @@ func (r *inRoute) quick(m *received, topic uint32) bool {
 		return false
 	}
 	size, of, id, stamp, seq, kind, ok := wire.Glance(mem)
-	if !ok || of != topic {
+	if !ok || of != t.id {
 		return false
 	}
 	payload, err := shmio.Payload(m.rec.Word, mem, size)
 	if err != nil {
 		return false
 	}
-	r.found(m, payload, topic, id, stamp, seq, kind)
+	m.found(payload, t.id, id, stamp, seq, kind)
+	t.saw(seq)
 	return true
 }
 

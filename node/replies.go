@@ -80,7 +80,7 @@ func (rs *replies) cancel(corr uint64) bool {
 	}
 	n := rs.n
 	n.mu.Lock()
-	sc := n.clients[c.topic]
+	sc := n.clients[*c.topic]
 	n.mu.Unlock()
 	for _, r := range *sc.routes.Load() {
 		if r.o.peer.session == c.session() {
@@ -228,9 +228,9 @@ func (rs *replies) next(sl *slot, rd *shmio.Reader, err error, own *pendingCall)
 func (rs *replies) deliver(r *inRoute, sl *slot, own *pendingCall) (a replied) {
 	sl.lot.route = r
 	rs.mu.Lock()
-	c := rs.calls.get(sl.rec.Inline.Corr)
+	c := rs.calls.get(sl.rec.Corr)
 	if c != nil && c.session() == r.peer.session { // nobody answers for another
-		rs.forget(sl.rec.Inline.Corr, c)
+		rs.forget(sl.rec.Corr, c)
 	} else {
 		c = nil
 	}
@@ -241,22 +241,22 @@ func (rs *replies) deliver(r *inRoute, sl *slot, own *pendingCall) (a replied) {
 	}
 	c.over()
 	sl.topic = c.topic
-	switch sl.rec.Inline.Kind {
+	switch sl.rec.Head.Kind() {
 	case wire.KindReply:
 		a.r = &Reply{m: sl.message()}
 	case wire.KindErrorReply:
 		var e bhomev1.ErrorMsg
-		err := error(&HandlerError{Topic: c.topic, Message: "the handler failed and its error could not be told"})
+		err := error(&HandlerError{Topic: *c.topic, Message: "the handler failed and its error could not be told"})
 		if perr := proto.Unmarshal(append([]byte(nil), sl.rec.Payload...), &e); perr == nil {
-			if told := fromErrorMsg(&e, c.topic); told != nil {
+			if told := fromErrorMsg(&e, *c.topic); told != nil {
 				err = told
 			}
 		}
 		sl.discard()
-		a.err = fmt.Errorf("request %q to %q: %w", c.topic, r.peer.name, err)
+		a.err = fmt.Errorf("request %q to %q: %w", *c.topic, r.peer.name, err)
 	default:
 		sl.discard()
-		a.err = fmt.Errorf("request %q to %q: %w: message kind %d", c.topic, r.peer.name, wire.ErrBadHeader, sl.rec.Inline.Kind)
+		a.err = fmt.Errorf("request %q to %q: %w: message kind %d", *c.topic, r.peer.name, wire.ErrBadHeader, sl.rec.Head.Kind())
 	}
 	if c == own {
 		return a
@@ -299,6 +299,6 @@ func (rs *replies) fail(which func(*pendingCall) bool, p *peer) {
 	}
 	for _, c := range gone {
 		c.over()
-		c.finish(replied{err: fmt.Errorf("request %q to %q: %w", c.topic, p.name, ErrProviderGone)})
+		c.finish(replied{err: fmt.Errorf("request %q to %q: %w", *c.topic, p.name, ErrProviderGone)})
 	}
 }

@@ -120,7 +120,7 @@ func (sc *serviceClient) pick() (clientRoute, bool) {
 // pendingCall is one request whose reply is awaited. Its end is told once.
 type pendingCall struct {
 	o     *outRoute // to the provider; the call has a place in its calls
-	topic string
+	topic *string
 	done  func(*Reply, error) // of a call for which nobody waits in await; else nil:
 	came  chan replied        // holds one
 }
@@ -260,7 +260,7 @@ func (n *Node) ask(ctx context.Context, topic string, payload []byte, c *pending
 		}
 		err := cr.o.begin(ctx)
 		if err == nil {
-			c.o, c.topic = cr.o, topic
+			c.o, c.topic = cr.o, &sc.topic
 			corr := n.replies.register(c)
 			if err = n.sendRequest(ctx, cr, corr, payload); err == nil {
 				return corr, nil

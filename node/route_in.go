@@ -41,16 +41,10 @@ type inRoute struct {
 	dropped  uint64                    // by the sender, as it said last; once done
 	topics   map[uint32]*topicName     // under topicsMu
 	last     atomic.Pointer[topicName] // the topic of the message before
-	seqHi    atomic.Uint64             // a late sequence number of the publisher's, to extend the inline records' 32 bits
 
 	replies    atomic.Pointer[outRoute] // of a request route: the way back, as it was last found; pairs with itself
 	settled    atomic.Uint64            // of a reply route: up to where its callers have been told; pairs with drained's load
 	unanswered int                      // requests taken; under the service's mu
-}
-
-type topicName struct {
-	id   uint32
-	name string
 }
 
 // sink is what a route delivers into.
@@ -234,43 +228,6 @@ func (r *inRoute) closeBell() {
 		r.bell.Close()
 		r.bell = nil
 	}
-}
-
-// addTopics takes topics that come on r. Those that go stay readable: messages of them may still wait.
-func (r *inRoute) addTopics(added []*bhomev1.TopicID) {
-	r.topicsMu.Lock()
-	defer r.topicsMu.Unlock()
-	for _, t := range added {
-		r.topics[t.GetId()] = &topicName{t.GetId(), t.GetName()}
-	}
-}
-
-// topic is the topic of an id; nil: what we weren't told yet is on the socket.
-func (r *inRoute) topic(id uint32) *topicName {
-	if t := r.last.Load(); t != nil && t.id == id {
-		return t
-	}
-	return r.findTopic(id)
-}
-
-func (r *inRoute) findTopic(id uint32) *topicName {
-	r.topicsMu.RLock()
-	t := r.topics[id]
-	r.topicsMu.RUnlock()
-	if t != nil {
-		r.last.Store(t)
-	}
-	return t
-}
-
-// seq extends the low 32 bits of a publisher's sequence number.
-func (r *inRoute) seq(low uint32) uint64 {
-	last := r.seqHi.Load()
-	s := last + uint64(int64(int32(low-uint32(last))))
-	if s-last >= 1<<20 { // any value of late does, and a store for each message costs as much as the rest
-		r.seqHi.Store(s)
-	}
-	return s
 }
 
 // reject is for what came on r and can't be what an honest sender sends: that ends the route. What is in a segment that we

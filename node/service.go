@@ -292,8 +292,8 @@ func (s *Service) received() uint64 { return s.served.Load() }
 
 // refused answers a request that came when nobody takes requests any more.
 func (s *Service) refused(r *inRoute, m *received) {
-	if m.rec.Inline.Kind == wire.KindRequest {
-		s.refuse(r, m.rec.Inline.Corr, bhomev1.ErrorCode_ERROR_CODE_NO_PROVIDER, closedBefore)
+	if m.rec.Head.Kind() == wire.KindRequest {
+		s.refuse(r, m.rec.Corr, bhomev1.ErrorCode_ERROR_CODE_NO_PROVIDER, closedBefore)
 	}
 }
 

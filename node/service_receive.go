@@ -75,15 +75,15 @@ func (s *Service) take(sl *slot, rd *shmio.Reader, err error) *job {
 		sl.refuse()
 		return nil
 	}
-	key := jobKey{r.peer.session, sl.rec.Inline.Corr}
-	sl.lot.route, sl.topic = r, s.topic
-	switch sl.rec.Inline.Kind {
+	key := jobKey{r.peer.session, sl.rec.Corr}
+	sl.lot.route, sl.topic = r, &s.topic
+	switch sl.rec.Head.Kind() {
 	case wire.KindRequest:
 		return &job{key: key, route: r, req: Request{sl.message()}, ctx: jobContext{parent: s.ctx}}
 	case wire.KindCancel:
 		s.cancelJob(key, ErrCancelled)
 	default:
-		s.n.badWord("a request of "+r.peer.name, fmt.Errorf("%w: message kind %d", wire.ErrBadHeader, sl.rec.Inline.Kind))
+		s.n.badWord("a request of "+r.peer.name, fmt.Errorf("%w: message kind %d", wire.ErrBadHeader, sl.rec.Head.Kind()))
 	}
 	sl.discard()
 	return nil

@@ -9,12 +9,11 @@ import (
 	"github.com/bhome-bus/bhome/shmio"
 )
 
-// slot is the place of one received message in this process; slots are reused.
+// slot is the place of one received message in this process, in two cache lines (see TestASlotIsTwoLines); slots are reused.
 type slot struct {
 	received
-	lot    *lot // of a single one: its own, always; else nil
-	topic  string
-	origin atomic.Pointer[string] // Config.Debug: who took the message. Pairs with misuse's load
+	lot   *lot // of a single one: its own, always; else nil
+	topic *string
 }
 
 // Homes of single lots.
@@ -161,16 +160,9 @@ func (sl *slot) refuse() {
 
 // message is what came in sl, alone.
 func (sl *slot) message() Message {
-	if sl.lot.owner.n.cfg.Debug {
-		sl.note()
-	}
-	return Message{sl.lot, sl.lot.serial() << serialShift}
-}
-
-// note notes who takes the message.
-func (sl *slot) note() {
-	who := callers()
-	sl.origin.Store(&who)
+	m := Message{sl.lot, sl.lot.serial() << serialShift}
+	m.note()
+	return m
 }
 
 // discard is refuse for a message that has been read.
@@ -189,7 +181,8 @@ func (s *slots) single() *lot {
 		return some[0]
 	}
 	sl := new(slot)
-	l := &lot{owner: s, full: 1, slots: []*slot{sl}, index: len(s.all)}
+	l := s.newLot(1, sl)
+	l.index, l.blocks = len(s.all), true
 	sl.lot, sl.rec.Tag = l, sl
 	s.all = append(s.all, l)
 	return l
@@ -206,14 +199,15 @@ func (s *slots) getAll(into []*slot) {
 	}
 }
 
-// lend makes the messages into of as many of sls, the first, which came on r, and takes the others back.
-func (s *slots) lend(r *inRoute, sls []*slot, into []Message) {
+// lend makes the messages into of as many of sls, the first, which came on r, and takes the others back. blocks: there may be blocks
+// among them.
+func (s *slots) lend(r *inRoute, blocks bool, sls []*slot, into []Message) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.batch.put(sls[len(into):]...)
 	for len(into) > 0 {
 		k := min(len(into), lotPlaces)
-		s.lot().lend(r, sls[:k], into[:k])
+		s.lot().lend(r, blocks, sls[:k], into[:k])
 		into, sls = into[k:], sls[k:]
 	}
 }
@@ -223,7 +217,16 @@ func (s *slots) lot() *lot {
 	if some := s.lots.take(1); len(some) > 0 {
 		return some[0]
 	}
-	return &lot{owner: s, full: allReleased, slots: make([]*slot, lotPlaces)}
+	return s.newLot(allReleased, make([]*slot, lotPlaces)...)
+}
+
+// newLot makes a lot for so many slots.
+func (s *slots) newLot(full uint64, sls ...*slot) *lot {
+	l := &lot{owner: s, full: full, slots: sls}
+	if s.n.cfg.Debug {
+		l.takers = make([]atomic.Pointer[string], len(sls))
+	}
+	return l
 }
 
 // received is how many of the messages that the inbox found somebody got.
@@ -245,7 +248,7 @@ func (s *slots) held(inbox *shmio.Inbox) uint64 {
 
 const (
 	keepSlots   = 64  // that a subscription keeps, used or not
-	slotGarbage = 336 // bytes of heap that one takes: itself, and its places in the lists
+	slotGarbage = 256 // bytes of heap that one takes: itself, and its places in the lists
 )
 
 // trim lets slots go that nobody has used since the last call, beyond a few. Who still has a message of one, released, still

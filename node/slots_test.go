@@ -12,7 +12,7 @@ import (
 // Slots are taken with the inbox's lock held and released without it, by whom it may be, at once or late: none is ever taken while it
 // is out, and none gets lost or into the list twice.
 func TestSlotsGoRound(t *testing.T) {
-	var s slots
+	s := slots{n: &Node{}}
 	var inbox sync.Mutex
 	var out sync.Map // *lot → *atomic.Bool
 	has := func(l *lot) *atomic.Bool {
@@ -148,7 +148,7 @@ func TestLotsGoRound(t *testing.T) {
 				out[sl] = true
 			}
 		}
-		s.lend(nil, sls, into)
+		s.lend(nil, true, sls, into)
 		r.Shuffle(len(into), func(i, j int) { into[i], into[j] = into[j], into[i] })
 		for len(into) > 0 { // those of a lot to several
 			k := 1 + r.IntN(len(into))
@@ -192,7 +192,7 @@ func TestAKeptMessageKeepsOneSlot(t *testing.T) {
 		for _, sl := range sls {
 			sl.rec.Word = 1
 		}
-		s.lend(nil, sls[:], ms[:])
+		s.lend(nil, true, sls[:], ms[:])
 		kept = append(kept, ms[0])
 		if err := ReleaseBatch(ms[1:9]); err != nil {
 			t.Fatal(err)

@@ -181,7 +181,7 @@ func (s *Subscription) accept(r *inRoute, sl *slot) bool {
 	}
 	expired := s.msg.GetExpiryNs() > 0 && sl.age() > time.Duration(s.msg.GetExpiryNs())
 	if t != nil && !expired {
-		sl.topic = t.name
+		sl.topic = &t.name
 		return true
 	}
 	if sl.rec.IsBlock() {
@@ -190,7 +190,7 @@ func (s *Subscription) accept(r *inRoute, sl *slot) bool {
 	if expired {
 		s.expired.Add(1)
 	} else {
-		s.n.badWord("a message of "+r.peer.name, fmt.Errorf("%w: topic id %d is not its route's", wire.ErrBadHeader, sl.rec.Inline.Topic))
+		s.n.badWord("a message of "+r.peer.name, fmt.Errorf("%w: topic id %d is not its route's", wire.ErrBadHeader, sl.rec.Head.Topic()))
 	}
 	return false
 }

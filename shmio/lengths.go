@@ -14,17 +14,20 @@ type lengthRun struct {
 	count uint32 // messages, at least one
 }
 
-// add appends a message.
-func (l *lengths) add(slots uint32) {
-	if last := l.last; last != nil && last.slots == slots {
-		last.count++
+// add appends so many messages of the same length.
+func (l *lengths) add(slots, messages uint32) {
+	if messages == 0 {
 		return
 	}
-	l.begin(slots)
+	if last := l.last; last != nil && last.slots == slots {
+		last.count += messages
+		return
+	}
+	l.begin(slots, messages)
 }
 
 // begin begins a run.
-func (l *lengths) begin(slots uint32) {
+func (l *lengths) begin(slots, messages uint32) {
 	if l.n == len(l.runs) {
 		runs := make([]lengthRun, max(2, 2*l.n))
 		for i := range l.n {
@@ -33,7 +36,7 @@ func (l *lengths) begin(slots uint32) {
 		l.runs, l.at = runs, 0
 	}
 	l.last = &l.runs[(l.at+l.n)&(len(l.runs)-1)]
-	*l.last = lengthRun{slots, 1}
+	*l.last = lengthRun{slots, messages}
 	l.n++
 }
 

@@ -18,7 +18,7 @@ func TestLengths(t *testing.T) {
 				if rng.IntN(4) == 0 {
 					slots = 1 + uint32(rng.IntN(34))
 				}
-				l.add(slots)
+				l.add(slots, 1)
 				plain = append(plain, uint64(slots))
 			case op < 6 && len(plain) > 0:
 				if got := l.pop(); got != plain[0] {

@@ -57,16 +57,17 @@ type Reader struct {
 }
 
 // Record is one received message. Its Payload lies in itself: it is valid until it is used to receive again. The zero
-// Record is ready for use; it should be reused, as it is large.
+// Record is ready for use; it should be reused. What is written for each message comes first, as it is one cache line.
 type Record struct {
 	Seq     uint64                // of a block: what Return wants
 	Word    wire.Word             // a block's message word, a command, or the inline record's first word
-	Inline  wire.Inline           // of an inline record
+	Head    wire.InlineHead       // of an inline record
+	Corr    uint64                // of an inline record that has one, else 0
 	Payload []byte                // of an inline record, else nil: a place for the caller to note where the block is
-	Last    bool                  // nothing had come behind it when it was taken, as far as was known
-	Next    wire.Word             // of what TryReceive took, behind a block: the word of what comes next, as a hint; 0: nothing is known
-	Tag     any                   // the caller's; it stays
 	buf     *[wire.MaxInline]byte // where Payload lies; made for the first inline record, as who holds a million blocks needs none
+	Tag     any                   // the caller's; it stays
+	Next    wire.Word             // of what TryReceive took, behind a block: the word of what comes next, as a hint; 0: nothing is known
+	Last    bool                  // of what TryReceive took: nothing had come behind it, as far as was known
 }
 
 // own is the buffer of r for inline records.
@@ -81,7 +82,7 @@ func (r *Record) own() *[wire.MaxInline]byte {
 func (r *Record) IsBlock() bool { return !r.Word.IsCommand() }
 
 // IsInline tells whether the message is an inline record.
-func (r *Record) IsInline() bool { return r.Word.IsCommand() && r.Word.Cmd() == wire.CmdInline }
+func (r *Record) IsInline() bool { return r.Word.IsInline() }
 
 // NewReader lays out a reader half in mem and makes its reader; the half exists for others from then on. mem must hold
 // spec.ReaderSize bytes; the Reader uses them until the owner unmaps them, after Close.

@@ -24,56 +24,6 @@ func (r *Reader) TryReceive(rec *Record) (bool, error) {
 	return r.takeAndPass(rec)
 }
 
-// TryReceiveBatch is TryReceive of up to len(recs) messages at once; n is how many there were. Unless the writer may drop
-// what is unread it hears of them all with one store. An error that comes after the first message is the next call's.
-func (r *Reader) TryReceiveBatch(recs []*Record) (n int, err error) {
-	if r.spec.Policy == DropOldest || r.asideLen.Load() != 0 {
-		for n < len(recs) {
-			ok, err := r.TryReceive(recs[n])
-			if !ok {
-				if n > 0 {
-					err = nil // it stays the route's
-				}
-				return n, err
-			}
-			n++
-		}
-		return n, nil
-	}
-	held, limit := r.held.Load(), r.spec.holdLimit() // nobody else adds to held
-	from, blocks := r.next, int64(0)
-	for n < len(recs) {
-		if n == 0 || r.next == r.tail {
-			var ok bool
-			if ok, err = r.look(); !ok {
-				break
-			}
-		}
-		if held+blocks >= limit && r.blockNext() && (n > 0 || r.starve()) {
-			break
-		}
-		var next uint64
-		if next, err = r.take(recs[n]); err != nil {
-			break
-		}
-		if recs[n].IsBlock() {
-			blocks++
-		}
-		r.next = next
-		n++
-	}
-	if blocks > 0 {
-		r.held.Add(blocks)
-	}
-	if r.next != from {
-		r.pass(r.next)
-	}
-	if n > 0 {
-		err = nil
-	}
-	return n, err
-}
-
 // look tells whether there may be a message to take.
 func (r *Reader) look() (bool, error) {
 	if r.err != nil {
@@ -219,7 +169,7 @@ func (r *Reader) take(rec *Record) (next uint64, err error) {
 	i := r.next
 	w := wire.Word(atomic.LoadUint64(&r.ring[i&mask])) // once: the writer may be hostile
 	rec.Seq, rec.Word = i, w
-	if isInline(w) {
+	if w.IsInline() {
 		return r.takeInline(rec, i, w)
 	}
 	rec.Payload = nil
@@ -236,41 +186,26 @@ func (r *Reader) take(rec *Record) (next uint64, err error) {
 	return i + 1, nil
 }
 
-// takeInline copies an inline record out.
+// takeInline copies an inline record out, but for its trace context.
 func (r *Reader) takeInline(rec *Record, i uint64, w wire.Word) (next uint64, err error) {
 	mask := uint64(r.spec.Slots - 1)
 	have := r.tail - i
-	slots, ok := inlineSlots(w)
+	slots, ok := w.InlineSlots()
 	if !ok || slots > have {
 		return 0, r.fail("slot %#x: %#x is no record in the %d slots that are written", i, uint64(w), have)
 	}
-	meta := atomic.LoadUint64(&r.ring[(i+1)&mask])
-	in := &rec.Inline
-	if in.HasTrace { // else clearing it costs as much as the rest
-		in.HasTrace, in.Trace = false, [24]byte{}
-	}
-	in.Len, in.Kind, in.Topic = int(w>>inlineLenAt&inlineLenMask), wire.Kind(w>>inlineKindAt&inlineKindMask), uint32(w>>inlineTopicAt)
-	in.Seq, in.Stamp = uint32(meta), uint32(meta>>32)
-	in.HasCorr, in.Corr = false, 0
+	rec.Head = wire.InlineHead{First: w, Meta: atomic.LoadUint64(&r.ring[(i+1)&mask])}
 	at := i + 2
-	if w&inlineFlags == inlineCorr {
-		in.HasCorr, in.Corr = true, atomic.LoadUint64(&r.ring[at&mask])
+	rec.Corr = 0
+	if rec.Head.HasCorr() {
+		rec.Corr = atomic.LoadUint64(&r.ring[at&mask])
 		at++
-	} else if w&inlineFlags != 0 {
-		// The rare parts as wire decodes them.
-		var head [wire.MaxInlineHead]uint64
-		n := slots - uint64(in.Len+7)/8
-		head[0], head[1] = uint64(w), meta
-		for k := uint64(2); k < n; k++ {
-			head[k] = atomic.LoadUint64(&r.ring[(i+k)&mask])
-		}
-		if *in, err = wire.DecodeInline(head[:n]); err != nil {
-			return 0, r.fail("slot %#x: %v", i, err)
-		}
-		at = i + n
 	}
-	rec.Payload = rec.own()[:in.Len]
-	if k := copy(rec.Payload, r.bytes[at&mask*8:]); k < in.Len {
+	if rec.Head.HasTrace() {
+		at += wire.TraceWords
+	}
+	rec.Payload = rec.own()[:rec.Head.Len()]
+	if k := copy(rec.Payload, r.bytes[at&mask*8:]); k < len(rec.Payload) {
 		copy(rec.Payload[k:], r.bytes)
 	}
 	rec.Last = i+slots == r.tail

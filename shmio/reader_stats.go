@@ -78,10 +78,8 @@ func CountUnread(writer []byte, v WriterView, head uint64) uint64 {
 func countRecords(ring []uint64, c, slots uint64) (n uint64) {
 	for ; slots > 0; n++ {
 		took := uint64(1)
-		if w := wire.Word(atomic.LoadUint64(&ring[c&uint64(len(ring)-1)])); w.IsCommand() && w.Cmd() == wire.CmdInline {
-			if k, err := wire.DecodeInlineHead(w); err == nil {
-				took = uint64(k)
-			}
+		if k, ok := wire.Word(atomic.LoadUint64(&ring[c&uint64(len(ring)-1)])).InlineSlots(); ok {
+			took = k
 		}
 		took = min(took, slots)
 		slots -= took

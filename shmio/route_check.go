@@ -48,12 +48,12 @@ func CheckSlots(writer []byte, v WriterView, head uint64, valid func(w wire.Word
 	ring := words(writer, ringOffset, uint64(v.Slots))
 	for left > 0 {
 		w, took := wire.Word(atomic.LoadUint64(&ring[c&uint64(v.Slots-1)])), uint64(1)
-		if w.IsCommand() && w.Cmd() == wire.CmdInline {
-			n, err := wire.DecodeInlineHead(w)
-			if err != nil {
-				return c, fmt.Errorf("%w %#x: %w", ErrCorruptRoute, v.ID, err)
+		if w.IsInline() {
+			n, ok := w.InlineSlots()
+			if !ok {
+				return c, fmt.Errorf("%w %#x: %w: %#016x", ErrCorruptRoute, v.ID, wire.ErrBadWord, uint64(w))
 			}
-			if took = uint64(n); took > left {
+			if took = n; took > left {
 				return c, fmt.Errorf("%w %#x: an inline record of %d slots, of which %d are pushed", ErrCorruptRoute, v.ID, n, left)
 			}
 		} else if err := valid(w); err != nil {

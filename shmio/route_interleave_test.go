@@ -107,7 +107,7 @@ func (x *run) receiveOne(hold bool) bool {
 			x.giveBack(n, rec.Seq)
 		}
 	} else {
-		n = uint64(rec.Inline.Topic)
+		n = uint64(rec.Head.Topic())
 		if want := bytes.Repeat([]byte{byte(n)}, 8*(x.slots(int(n))-2)); !bytes.Equal(rec.Payload, want) {
 			x.fault("message %d is %x", n, rec.Payload)
 		}

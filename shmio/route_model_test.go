@@ -212,8 +212,8 @@ func TestRouteIsItsModel(t *testing.T) {
 						}
 						m.held = append(slices.Clone(m.held), x)
 					case x.payload != nil || rec.IsInline():
-						if rec.Inline.Topic != uint32(x.id) || !bytes.Equal(rec.Payload, x.payload) {
-							t.Fatalf("received %+v %x, want %d %x", rec.Inline, rec.Payload, x.id, x.payload)
+						if rec.Head.Topic() != uint32(x.id) || !bytes.Equal(rec.Payload, x.payload) {
+							t.Fatalf("received %+v %x, want %d %x", rec.Head, rec.Payload, x.id, x.payload)
 						}
 					case rec.Word != cmdWord(x.id):
 						t.Fatalf("received %#x, want command %d", rec.Word, x.id)

@@ -25,20 +25,6 @@ func (w *Writer) PushInline(in wire.Inline, payload []byte) Outcome {
 	return w.pushInline(&in, payload)
 }
 
-// PushInlineBatch stages payloads as PushInline does, in order, the first with the head in, the others with the sequence
-// numbers that follow. It returns how many it is done with, those that the policy dropped among them; all, or what keeps
-// the next one from going.
-func (w *Writer) PushInlineBatch(in wire.Inline, payloads [][]byte) (n int, o Outcome) {
-	for _, payload := range payloads {
-		if o = w.pushInline(&in, payload); o != Sent && o != DroppedNewest {
-			return n, o
-		}
-		in.Seq++
-		n++
-	}
-	return n, Sent
-}
-
 func (w *Writer) pushInline(in *wire.Inline, payload []byte) Outcome {
 	if len(payload) > wire.MaxInline {
 		return TooLarge
@@ -58,9 +44,11 @@ func (w *Writer) pushInline(in *wire.Inline, payload []byte) Outcome {
 	var n uint64
 	if !in.HasCorr && !in.HasTrace && at+slots <= uint64(len(w.ring)) { // what most messages are, in one piece
 		record := w.ring[at : at+slots]
-		record[slots-1] = 0 // no stale bytes behind the payload
-		first, meta := in.Words()
-		record[0], record[1] = uint64(first), meta
+		if len(payload)%8 != 0 {
+			record[slots-1] = 0 // no stale bytes behind the payload
+		}
+		h := in.Head()
+		record[0], record[1] = uint64(h.First), h.Meta
 		copy(w.bytes[(at+2)*8:], payload)
 		w.pushed(slots)
 		return Sent
@@ -91,7 +79,7 @@ func (w *Writer) pushInline(in *wire.Inline, payload []byte) Outcome {
 func (w *Writer) pushed(slots uint64) {
 	w.tail += slots
 	w.unread++
-	w.lengths.add(uint32(slots))
+	w.lengths.add(uint32(slots), 1)
 	w.sent++
 }
 

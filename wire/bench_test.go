@@ -5,7 +5,6 @@ import "testing"
 // Sinks keep the compiler from dropping what is measured.
 type sinks struct {
 	word   Word
-	inline Inline
 	header Header
 	n      int
 }
@@ -41,9 +40,8 @@ var dataPath = []struct {
 		in := Inline{Len: 64, Topic: 5, Seq: 1, Stamp: 2, HasCorr: true, Corr: 3, HasTrace: true, Trace: trace()}
 		return func(s *sinks) {
 			s.n = in.PutWords(words)
-			slots, _ := DecodeInlineHead(Word(words[0]))
-			s.n += slots
-			s.inline, _ = DecodeInline(words)
+			slots, _ := Word(words[0]).InlineSlots()
+			s.n += int(slots) + int(InlineHead{Word(words[0]), words[1]}.Topic())
 		}
 	}},
 	{"Header", func() func(*sinks) {

@@ -153,8 +153,13 @@ func TestDecodersRefuseRubbish(t *testing.T) {
 		CmdAllocRequest0: func(w Word) error { _, err := DecodeAllocRequest(w); return err },
 		CmdAllocReply0:   func(w Word) error { _, err := DecodeAllocReply(w); return err },
 		CmdFree:          func(w Word) error { _, err := DecodeFree(w); return err },
-		CmdInline:        func(w Word) error { _, err := DecodeInlineHead(w); return err },
-		CmdControl:       func(w Word) error { _, err := DecodeControl(w); return err },
+		CmdInline: func(w Word) error {
+			if _, ok := w.InlineSlots(); !ok {
+				return badWord(w)
+			}
+			return nil
+		},
+		CmdControl: func(w Word) error { _, err := DecodeControl(w); return err },
 	}
 	for cmd, decode := range decoders {
 		if err := decode(Word(cmd<<1 | 1)); err != nil {

@@ -3,21 +3,88 @@ package wire
 // Bounds of an inline record.
 const (
 	MaxInline     = 256 // bytes of payload
-	MaxInlineHead = 6   // words before the payload: command, meta, correlation id, three of trace context
+	MaxInlineHead = 6   // words before the payload: command, meta, correlation id, those of the trace context
+	TraceWords    = 3
 
-	inlineTag      = 1 | Word(CmdInline)<<1
-	inlineHasTrace = 1 << 18
-	inlineHasCorr  = 1 << 19
-	inlineReserved = 0xFFF << 20 // flags without a meaning, and bits 26–31
+	inlineTag                    = 1 | Word(CmdInline)<<1 // bits 0 to 3
+	inlineLenAt, inlineLenMask   = 4, 0x3FF
+	inlineKindAt, inlineKindMask = 14, 0xF
+	inlineHasTrace               = 1 << 18
+	inlineHasCorr                = 1 << 19
+	inlineReserved               = 0xFFF << 20 // flags without a meaning, and bits 26–31
+	inlineTopicAt                = 32
 )
 
-// Inline is the head of a message that travels inside the ring.
+// InlineHead is the first two words of an inline record: what all messages have.
+type InlineHead struct {
+	First Word
+	Meta  uint64 // sequence number and stamp
+}
+
+// NewInlineHead is the head of a record of no length and without flags. What Inline says of the arguments holds here.
+func NewInlineHead(kind Kind, topic, seq, stamp uint32) InlineHead {
+	if kind > KindControl {
+		badInline()
+	}
+	return InlineHead{inlineTag | Word(kind)<<inlineKindAt | Word(topic)<<inlineTopicAt, uint64(seq) | uint64(stamp)<<32}
+}
+
+// At is the head of a record of no length like h, with so many bytes, 0 to MaxInline, and the sequence number seq.
+func (h InlineHead) At(length int, seq uint32) InlineHead {
+	return InlineHead{h.First | Word(length)<<inlineLenAt, h.Meta>>32<<32 | uint64(seq)}
+}
+
+// Kind, Topic, Seq and Stamp are Inline's.
+func (h InlineHead) Kind() Kind    { return Kind(h.First >> inlineKindAt & inlineKindMask) }
+func (h InlineHead) Topic() uint32 { return uint32(h.First >> inlineTopicAt) }
+func (h InlineHead) Seq() uint32   { return uint32(h.Meta) }
+func (h InlineHead) Stamp() uint32 { return uint32(h.Meta >> 32) }
+
+// Len is how many bytes of payload there are, if InlineSlots has found the word good.
+func (h InlineHead) Len() int { return int(h.First >> inlineLenAt & inlineLenMask) }
+
+// HasCorr and HasTrace tell what comes between the head and the payload.
+func (h InlineHead) HasCorr() bool  { return h.First&inlineHasCorr != 0 }
+func (h InlineHead) HasTrace() bool { return h.First&inlineHasTrace != 0 }
+
+// IsInline reports whether w begins an inline record.
+func (w Word) IsInline() bool { return w&0xF == inlineTag }
+
+// InlineSlots is how many slots a record takes that begins with w: 2 to MaxInlineHead + MaxInline/8. !ok: none can.
+func (w Word) InlineSlots() (n uint64, ok bool) {
+	length := uint64(w) >> inlineLenAt & inlineLenMask
+	if w&(0xF|inlineReserved) != inlineTag || length > MaxInline || Kind(w>>inlineKindAt&inlineKindMask) > KindControl {
+		return 0, false
+	}
+	n = 2 + (length+7)/8
+	if w&inlineHasCorr != 0 {
+		n++
+	}
+	if w&inlineHasTrace != 0 {
+		n += TraceWords
+	}
+	return n, true
+}
+
+// PlainSlots is InlineSlots of a record that has neither correlation id nor trace context; !ok: it has, or isn't one.
+func (w Word) PlainSlots() (n uint64, ok bool) {
+	length := uint64(w) >> inlineLenAt & inlineLenMask
+	return 2 + (length+7)/8, w&(0xF|inlineReserved|inlineHasCorr|inlineHasTrace) == inlineTag && length <= MaxInline &&
+		Kind(w>>inlineKindAt&inlineKindMask) <= KindControl
+}
+
+// InlineAs reports whether w and the inline word v say the same but for the length.
+func (w Word) InlineAs(v Word) bool { return (w^v)&^(inlineLenMask<<inlineLenAt) == 0 }
+
+// Inline is the head of a message that travels inside the ring. Seq and Stamp, which are halves of one word there, don't stand
+// side by side: they would be loaded as one after they were stored as two, and such a load waits until all that was stored before
+// has left the core, the lines of the last message among it.
 type Inline struct {
-	Len      int // bytes of payload, 0 to MaxInline
-	Kind     Kind
-	Topic    uint32
+	Len      int    // bytes of payload, 0 to MaxInline
 	Seq      uint32 // low half of the publisher's sequence number
+	Topic    uint32
 	Stamp    uint32 // ms of CLOCK_MONOTONIC_COARSE, low half
+	Kind     Kind
 	HasCorr  bool
 	Corr     uint64
 	HasTrace bool
@@ -31,7 +98,7 @@ func (in *Inline) HeadWords() int {
 		n++
 	}
 	if in.HasTrace {
-		n += 3
+		n += TraceWords
 	}
 	return n
 }
@@ -39,19 +106,19 @@ func (in *Inline) HeadWords() int {
 // Slots is how many words the record takes, payload included.
 func (in *Inline) Slots() int { return in.HeadWords() + (in.Len+7)/8 }
 
-// Words is the first two words of the record, which all records have. It panics as PutWords does.
-func (in *Inline) Words() (command Word, meta uint64) {
-	if uint(in.Len) > MaxInline || in.Kind > KindControl {
+// Head is the first two words of the record, which all records have. It panics as PutWords does.
+func (in *Inline) Head() InlineHead {
+	if uint(in.Len) > MaxInline {
 		badInline()
 	}
-	command = inlineTag | Word(in.Len)<<4 | Word(in.Kind)<<14 | Word(in.Topic)<<32
+	h := NewInlineHead(in.Kind, in.Topic, 0, in.Stamp).At(in.Len, in.Seq)
 	if in.HasCorr {
-		command |= inlineHasCorr
+		h.First |= inlineHasCorr
 	}
 	if in.HasTrace {
-		command |= inlineHasTrace
+		h.First |= inlineHasTrace
 	}
-	return command, uint64(in.Seq) | uint64(in.Stamp)<<32
+	return h
 }
 
 func badInline() { panic("wire: inline record with a length or kind out of range") }
@@ -59,65 +126,18 @@ func badInline() { panic("wire: inline record with a length or kind out of range
 // PutWords writes the head's words to dst, which holds MaxInlineHead or at least HeadWords, and returns how many there
 // are. It panics if Len or Kind is out of range: truncated, they would lie to the reader about the slots that follow.
 func (in *Inline) PutWords(dst []uint64) int {
-	first, meta := in.Words()
-	dst[0], dst[1] = uint64(first), meta
+	h := in.Head()
+	dst[0], dst[1] = uint64(h.First), h.Meta
 	n := 2
 	if in.HasCorr {
 		dst[n] = in.Corr
 		n++
 	}
 	if in.HasTrace {
-		for i := range 3 {
+		for i := range TraceWords {
 			dst[n+i] = loadWord(in.Trace[8*i:])
 		}
-		n += 3
+		n += TraceWords
 	}
 	return n
-}
-
-// DecodeInlineHead checks the first word of a record (ErrBadWord) and returns how many slots the whole takes: 2 to
-// MaxInlineHead + MaxInline/8.
-func DecodeInlineHead(w Word) (slots int, err error) {
-	in, err := inlineWord(w)
-	if err != nil {
-		return 0, err
-	}
-	return in.Slots(), nil
-}
-
-// inlineWord decodes the command word alone.
-func inlineWord(w Word) (Inline, error) {
-	in := Inline{Len: int(w.field(4, 10)), Kind: Kind(w.field(14, 4)), Topic: uint32(w.field(32, 32)),
-		HasCorr: w&inlineHasCorr != 0, HasTrace: w&inlineHasTrace != 0}
-	if !w.IsCommand() || w.Cmd() != CmdInline || w&inlineReserved != 0 || in.Len > MaxInline || in.Kind > KindControl {
-		return Inline{}, badWord(w)
-	}
-	return in, nil
-}
-
-// DecodeInline decodes a record's head from its words, of which there must be as many as it says; those beyond are the
-// payload's and not looked at. All errors are ErrBadWord.
-func DecodeInline(words []uint64) (Inline, error) {
-	if len(words) < 2 {
-		return Inline{}, ErrBadWord
-	}
-	in, err := inlineWord(Word(words[0]))
-	if err != nil {
-		return Inline{}, err
-	}
-	if len(words) < in.HeadWords() {
-		return Inline{}, badWord(Word(words[0]))
-	}
-	in.Seq, in.Stamp = uint32(words[1]), uint32(words[1]>>32)
-	n := 2
-	if in.HasCorr {
-		in.Corr = words[n]
-		n++
-	}
-	if in.HasTrace {
-		for i := range 3 {
-			storeWord(in.Trace[8*i:], words[n+i])
-		}
-	}
-	return in, nil
 }

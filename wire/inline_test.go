@@ -2,7 +2,6 @@ package wire
 
 import (
 	"encoding/binary"
-	"errors"
 	"testing"
 )
 
@@ -53,30 +52,29 @@ func TestInlineWords(t *testing.T) {
 		if dst[n] != 0xdeadbeef {
 			t.Errorf("%+v: wrote beyond its head", c.in)
 		}
-		if slots, err := DecodeInlineHead(Word(dst[0])); err != nil || slots != c.slots {
-			t.Errorf("%+v: the head says %d slots, %v", c.in, slots, err)
+		h := InlineHead{Word(dst[0]), dst[1]}
+		if slots, ok := h.First.InlineSlots(); !ok || slots != uint64(c.slots) || !h.First.IsInline() || h != c.in.Head() {
+			t.Errorf("%+v: the head says %d slots, %v", c.in, slots, ok)
 		}
-		if got, err := DecodeInline(dst[:n]); err != nil || got != c.in {
-			t.Errorf("decoded %+v, %v; want %+v", got, err, c.in)
-		}
-		if got, err := DecodeInline(dst[:]); err != nil || got != c.in {
-			t.Errorf("with payload after it: decoded %+v, %v; want %+v", got, err, c.in)
-		}
-		for k := range n {
-			if got, err := DecodeInline(dst[:k]); !errors.Is(err, ErrBadWord) || got != (Inline{}) {
-				t.Errorf("%+v cut to %d words: %+v, %v", c.in, k, got, err)
-			}
+		if h.Len() != c.in.Len || h.Kind() != c.in.Kind || h.Topic() != c.in.Topic || h.Seq() != c.in.Seq || h.Stamp() != c.in.Stamp ||
+			h.HasCorr() != c.in.HasCorr || h.HasTrace() != c.in.HasTrace {
+			t.Errorf("%+v: the head says %+v", c.in, h)
 		}
 	}
 }
 
 func TestInlineRefusesWhatIsOutOfRange(t *testing.T) {
 	for _, w := range []Word{257<<4 | 0xb, 1023<<4 | 0xb, 6<<14 | 0xb, 15<<14 | 0xb} {
-		if slots, err := DecodeInlineHead(w); !errors.Is(err, ErrBadWord) || slots != 0 {
-			t.Errorf("head %#x: %d slots, %v", uint64(w), slots, err)
+		if slots, ok := w.InlineSlots(); ok || slots != 0 {
+			t.Errorf("head %#x: %d slots", uint64(w), slots)
 		}
-		if _, err := DecodeInline([]uint64{uint64(w), 0}); !errors.Is(err, ErrBadWord) {
-			t.Errorf("record %#x: %v", uint64(w), err)
+	}
+	for w := range Word(16) {
+		if want := w.IsCommand() && w.Cmd() == CmdInline; w.IsInline() != want {
+			t.Errorf("%#x is inline: %v", uint64(w), !want)
+		}
+		if _, ok := w.InlineSlots(); ok && !w.IsInline() {
+			t.Errorf("%#x has slots", uint64(w))
 		}
 	}
 	for _, in := range []Inline{{Len: -1}, {Len: 257}, {Len: 1 << 20}, {Kind: 6}, {Kind: 16}} {

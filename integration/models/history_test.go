@@ -146,7 +146,7 @@ func receive(policy, writer string) error {
 			runtime.Gosched()
 			continue
 		}
-		e.Kind, e.Value = received, uint64(rec.Inline.Corr)
+		e.Kind, e.Value = received, uint64(rec.Corr)
 		if rec.IsBlock() {
 			place, _, err := rec.Word.Message()
 			if err != nil {
@@ -154,8 +154,8 @@ func receive(policy, writer string) error {
 			}
 			e.Value = uint64(place / 4)
 			r.Return(rec.Seq)
-		} else if e.Value = binary.LittleEndian.Uint64(rec.Payload); e.Value != rec.Inline.Corr && rec.Inline.HasCorr {
-			return fmt.Errorf("message %d has the payload of %d", rec.Inline.Corr, e.Value)
+		} else if e.Value = binary.LittleEndian.Uint64(rec.Payload); e.Value != rec.Corr && rec.Head.HasCorr() {
+			return fmt.Errorf("message %d has the payload of %d", rec.Corr, e.Value)
 		}
 		last = e.Value
 		events = append(events, e)

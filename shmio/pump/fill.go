@@ -67,8 +67,8 @@ func (d *drain) take(b *Batch) error {
 	rec := &d.rec
 	switch {
 	case rec.IsInline():
-		if rec.Inline.Kind != wire.KindControl {
-			return fmt.Errorf("%w: inline record of kind %d", ErrRubbish, rec.Inline.Kind)
+		if rec.Head.Kind() != wire.KindControl {
+			return fmt.Errorf("%w: inline record of kind %d", ErrRubbish, rec.Head.Kind())
 		}
 		b.addFrame(d.queue, rec.Word, rec.Payload)
 	case rec.IsBlock():

@@ -1,0 +1,79 @@
+package node
+
+import (
+	"sync/atomic"
+
+	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
+)
+
+// topicName is a topic that comes on a route.
+type topicName struct {
+	id   uint32
+	name string
+	late atomic.Uint64 // a late sequence number of the publisher's, to extend the inline records' 32 bits
+}
+
+func newTopicName(t *bhomev1.TopicID) *topicName { return &topicName{id: t.GetId(), name: t.GetName()} }
+
+// saw notes a sequence number. Any of late does, and a store for each message costs as much as the rest.
+func (t *topicName) saw(seq uint64) {
+	if seq-t.late.Load() >= 1<<20 {
+		t.late.Store(seq)
+	}
+}
+
+// extend is the sequence number of which low is the low half, near late.
+func extend(late uint64, low uint32) uint64 { return late + uint64(int64(int32(low-uint32(late)))) }
+
+// has makes m a message on t.
+func (t *topicName) has(m *received) {
+	if m.rec.IsInline() {
+		m.seq = extend(t.late.Load(), m.rec.Head.Seq())
+	}
+	t.saw(m.seq)
+}
+
+// hasAll is has, and more, of the messages at the start of sls that are inline and on t, one as the other; it returns how many those are.
+func (t *topicName) hasAll(sls []*slot) (n int) {
+	first := sls[0].rec.Word
+	if !first.IsInline() || sls[0].rec.Head.Topic() != t.id {
+		return 0
+	}
+	late := t.late.Load()
+	for _, sl := range sls {
+		if !sl.rec.Word.InlineAs(first) {
+			break
+		}
+		sl.seq, sl.topic = extend(late, sl.rec.Head.Seq()), &t.name
+		n++
+	}
+	t.saw(sls[n-1].seq)
+	return n
+}
+
+// addTopics takes topics that come on r. Those that go stay readable: messages of them may still wait.
+func (r *inRoute) addTopics(added []*bhomev1.TopicID) {
+	r.topicsMu.Lock()
+	defer r.topicsMu.Unlock()
+	for _, t := range added {
+		r.topics[t.GetId()] = newTopicName(t)
+	}
+}
+
+// topic is the topic of an id; nil: what we weren't told yet is on the socket.
+func (r *inRoute) topic(id uint32) *topicName {
+	if t := r.last.Load(); t != nil && t.id == id {
+		return t
+	}
+	return r.findTopic(id)
+}
+
+func (r *inRoute) findTopic(id uint32) *topicName {
+	r.topicsMu.RLock()
+	t := r.topics[id]
+	r.topicsMu.RUnlock()
+	if t != nil {
+		r.last.Store(t)
+	}
+	return t
+}

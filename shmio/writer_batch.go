@@ -1,0 +1,67 @@
+package shmio
+
+import "github.com/bhome-bus/bhome/wire"
+
+// PushInlineBatch stages payloads as PushInline does, in order, the first with the head in, the others with the sequence
+// numbers that follow. It returns how many it is done with, those that the policy dropped among them; all, or what keeps
+// the next one from going.
+func (w *Writer) PushInlineBatch(in wire.Inline, payloads [][]byte) (n int, o Outcome) {
+	first := in.Seq
+	for {
+		if n += w.pushPlain(&in, payloads[n:]); n == len(payloads) {
+			return n, Sent
+		}
+		in.Seq = first + uint32(n)
+		if o = w.pushInline(&in, payloads[n]); o != Sent && o != DroppedNewest {
+			return n, o
+		}
+		n++
+		in.Seq++
+	}
+}
+
+// pushPlain stages the first of payloads that fit as far as known, each in one piece, behind heads of two words, and returns how many
+// those are.
+func (w *Writer) pushPlain(in *wire.Inline, payloads [][]byte) (n int) {
+	if w.ended || in.HasCorr || in.HasTrace {
+		return 0
+	}
+	head := wire.NewInlineHead(in.Kind, in.Topic, 0, in.Stamp)
+	for n < len(payloads) {
+		size := len(payloads[n])
+		slots := 2 + uint64(size+7)/8
+		if slots > w.recordLimit {
+			break
+		}
+		at := w.tail & uint64(len(w.ring)-1)
+		room := min(uint64(len(w.ring))-at, w.free+uint64(w.spec.Slots)-w.tail) / slots
+		some := payloads[n:min(len(payloads), n+int(min(room, uint64(w.spec.Depth-w.unread))))]
+		k := w.putRun(at, head.At(size, in.Seq+uint32(n)), slots, some)
+		if k == 0 {
+			break
+		}
+		w.tail += uint64(k) * slots
+		w.unread += uint32(k)
+		w.lengths.add(uint32(slots), uint32(k))
+		n += k
+	}
+	w.sent += uint64(n)
+	return n
+}
+
+// putRun writes the first of payloads that are as long as h says one after the other into the ring from place at on, where there is
+// room for all at so many slots each; it returns how many those are. The first has the head h, the others the sequence numbers that follow.
+func (w *Writer) putRun(at uint64, h wire.InlineHead, slots uint64, payloads [][]byte) int {
+	ring, bytes, size := w.ring, w.bytes, h.Len()
+	for n, payload := range payloads {
+		if len(payload) != size {
+			return n
+		}
+		ring[at+slots-1] = 0 // no stale bytes behind the payload
+		ring[at], ring[at+1] = uint64(h.First), h.Meta
+		copy(bytes[(at+2)*8:], payload)
+		h = h.At(0, h.Seq()+1)
+		at += slots
+	}
+	return len(payloads)
+}
