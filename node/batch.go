@@ -31,15 +31,19 @@ func (p *Publisher) PublishBatch(ctx context.Context, payloads [][]byte) error {
 	return nil
 }
 
-// batch is the messages of a chunk: blocks and copies that are made already, or payloads that go inline.
+// batch is the messages of a chunk.
 type batch struct {
-	ms       []message
-	payloads [][]byte    // if there are no ms,
-	first    wire.Inline // and the head of the first; the others have the numbers that follow
-	one      message     // what message made last
+	payloads [][]byte
+	first    wire.Inline      // the head of the first, if it goes inline; the others have the numbers that follow
+	blocks   []shmio.Outgoing // those that don't go inline, each in its place, with a reference for each route; nil: all go inline
+	group    *blockGroup      // the blocks'
+	one      message          // what message made last
 }
 
-func (b *batch) len() int { return max(len(b.ms), len(b.payloads)) }
+func (b *batch) len() int { return len(b.payloads) }
+
+// inline tells whether message i goes inline.
+func (b *batch) inline(i int) bool { return b.blocks == nil || b.blocks[i].Held == nil }
 
 // head is message i's, which goes inline.
 func (b *batch) head(i int) wire.Inline {
@@ -48,13 +52,21 @@ func (b *batch) head(i int) wire.Inline {
 	return in
 }
 
-// message is message i, until the next call.
+// message is message i, until the next call. It holds the reference to a block of the route that it is for.
 func (b *batch) message(i int) *message {
-	if b.ms != nil {
-		return &b.ms[i]
+	if b.inline(i) {
+		b.one = message{payload: b.payloads[i], in: b.head(i)}
+	} else {
+		b.one = message{b: b.blocks[i].Held.(*block), held: 1}
 	}
-	b.one.payload, b.one.in = b.payloads[i], b.head(i)
 	return &b.one
+}
+
+// unref gives back a route's references to what it doesn't get from message i on.
+func (b *batch) unref(i int) {
+	for ; i < len(b.blocks); i++ {
+		b.message(i).release()
+	}
 }
 
 // publishChunk publishes all payloads, and returns how many of them all routes have had when there is an error.
@@ -70,75 +82,84 @@ func (p *Publisher) publishChunk(ctx context.Context, payloads [][]byte) (int, e
 		longest = max(longest, len(payload))
 	}
 	now := tp.n.clock.stamp(tp.n, 0)
-	if longest <= wire.MaxInline && p.allInline(longest) {
-		var m message
-		tp.number(&m, now)
-		tp.seq += uint64(len(payloads) - 1)
-		return tp.pushToAll(ctx, routes, &batch{payloads: payloads, first: m.in})
+	b := batch{payloads: payloads, first: tp.inline(tp.seq+1, now)}
+	limit := tp.inlineLimit(routes)
+	if longest <= limit {
+		tp.seq += uint64(len(payloads))
+		return tp.pushToAll(ctx, routes, &b)
 	}
-	if tp.chunk == nil {
-		tp.chunk = new([batchChunk]message)
+	takers := max(1, tp.takers(routes))
+	lent := tp.lend(ctx, &b, limit, int32(takers), now)
+	done, err := tp.pushToAll(ctx, routes, &b)
+	if takers > len(routes) { // the last reference is the topic's
+		for _, m := range b.blocks {
+			if m.Held != nil {
+				tp.sentLast(m.Held.(*block))
+			}
+		}
 	}
-	ms := tp.chunk[:0]
-	takers := tp.takers(routes)
-	head := tp.header(now)
-	var lent error
-	for len(ms) < len(payloads) && lent == nil {
-		ms, lent = p.appendMessages(ctx, ms, payloads[len(ms):], takers, &head)
+	clear(b.blocks)
+	if err == nil && lent != nil {
+		err = fmt.Errorf("send on %q: %w", tp.topic, lent) // what came before it went
 	}
-	done, err := tp.pushToAll(ctx, routes, &batch{ms: ms})
-	for i := range ms {
-		ms[i].sent(tp, takers, len(routes))
-	}
-	clear(ms) // the payloads are the caller's
-	if err != nil {
-		return done, err
-	}
-	if lent != nil {
-		return done, fmt.Errorf("send on %q: %w", tp.topic, lent) // what came before it went
-	}
-	return done, nil
+	return done, err
 }
 
-// appendMessages makes messages, in the room of ms, of the first of payloads, at least one: all that need a block of the same class, of which
-// the magazine has some. They get their numbers, and references for so many takers.
-func (p *Publisher) appendMessages(ctx context.Context, ms []message, payloads [][]byte, takers int, head *wire.Header) ([]message, error) {
-	tp := p.topicPub
-	next := ms[:len(ms)+1]
-	first := &next[len(ms)]
-	if size := len(payloads[0]); size <= wire.MaxInline && p.allInline(size) {
-		*first = message{payload: payloads[0]}
-		tp.number(first, head.Stamp)
-		return next, nil
+// lend numbers the messages of b, and copies those that don't go inline into blocks with so many references. An error ends b before the
+// message that has no block.
+func (tp *topicPub) lend(ctx context.Context, b *batch, limit int, refs int32, now uint64) error {
+	if tp.chunk == nil {
+		tp.chunk = new([batchChunk]shmio.Outgoing)
 	}
+	b.blocks, b.group = tp.chunk[:0], tp.group()
+	h := tp.header(now)
+	image := h.Image()
+	for len(b.blocks) < len(b.payloads) {
+		rest := b.payloads[len(b.blocks):]
+		if len(rest[0]) <= limit {
+			tp.seq++
+			b.blocks = append(b.blocks, shmio.Outgoing{})
+		} else if err := tp.addBlocks(ctx, b, rest, limit, refs, &image); err != nil {
+			b.payloads = b.payloads[:len(b.blocks)]
+			return err
+		}
+	}
+	return nil
+}
+
+// addBlocks adds blocks of the first of payloads to b, at least one: of all that are longer than limit and need a block of the same class,
+// as long as the magazine has some.
+func (tp *topicPub) addBlocks(ctx context.Context, b *batch, payloads [][]byte, limit int, refs int32, image *wire.HeaderImage) error {
 	class, err := tp.n.classOf(len(payloads[0]))
 	if err != nil {
-		return ms, err
+		return err
 	}
-	most := int(wire.GetAllocSize(int(class)))
-	least := max(int(wire.GetAllocSize(int(class)-1)), wire.MaxInline) // shorter ones have a class of their own
+	most, least := int(wire.GetAllocSize(int(class))), limit
+	if class > 0 {
+		least = max(limit, int(wire.GetAllocSize(int(class)-1))) // shorter ones have a class of their own
+	}
 	same := 1
 	for same < len(payloads) && len(payloads[same]) <= most && len(payloads[same]) > least {
 		same++
 	}
 	var bs [batchChunk]*block
-	n := tp.group().popAll(class, bs[:same])
+	n := b.group.popAll(class, bs[:same])
 	if n == 0 {
-		if err := tp.blockOf(ctx, payloads[0], first); err != nil {
-			return ms, err
+		if bs[0], err = tp.n.mag.get(ctx, b.group, class, wire.SocketNode); err != nil {
+			return fmt.Errorf("a block for %d bytes on %q: %w", len(payloads[0]), tp.topic, err)
 		}
-		first.reserve(takers)
-		tp.numberBlock(first.b, head)
-		return next, nil
+		n = 1
 	}
 	tp.n.stats.loans.Add(uint64(n))
-	next = ms[:len(ms)+n]
-	for i, b := range bs[:n] {
+	for i, bl := range bs[:n] {
+		payload := payloads[i]
 		if i+writeAhead < n {
 			shmio.WillWrite(bs[i+writeAhead].mem[:wire.HeaderSize+len(payloads[i+writeAhead])])
 		}
-		next[len(ms)+i].fill(b, payloads[i], takers)
-		tp.numberBlock(b, head)
+		bl.fill(payload, refs)
+		tp.seq++
+		image.Put(bl.mem, uint32(len(payload)), blockID(bl), tp.seq)
+		b.blocks = append(b.blocks, shmio.Outgoing{Held: bl, Word: bl.word, Size: uint64(len(payload))})
 	}
-	return next, nil
+	return nil
 }

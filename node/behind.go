@@ -60,8 +60,10 @@ func (r *behind) offer(b *batch) (over bool) {
 		r.at += n
 		switch {
 		case errors.Is(err, errRouteOver):
+			b.unref(r.at)
 			return true
 		case err != nil && !errors.Is(err, errOtherGroup):
+			b.unref(r.at)
 			r.fail(err)
 			return true
 		case r.at == b.len():
@@ -69,6 +71,7 @@ func (r *behind) offer(b *batch) (over bool) {
 			return false
 		default:
 			r.o.countDrop()
+			b.message(r.at).release()
 			r.at++
 		}
 	}
@@ -80,6 +83,7 @@ func (r *behind) await(ctx context.Context, tp *topicPub, m *message) {
 	if err := tp.pushWaiting(ctx, r.o, m); err != nil {
 		r.fail(err)
 	}
+	m.release() // if it doesn't get it, or a copy
 	r.at++
 }
 

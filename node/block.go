@@ -45,7 +45,7 @@ func (b *block) ref(k int32) {
 func (b *block) unref(k int32) {
 	m := b.group.mag
 	b.home.mu.Lock()
-	kept := m.drop(b, k)
+	kept := b.home.drop(b, k)
 	b.home.mu.Unlock()
 	if !kept {
 		m.giveBack(b)

@@ -68,6 +68,22 @@ func (q *idleBlocks) pop() *block {
 	return b
 }
 
+// popAll takes up to len(into) blocks, in the order in which pop would, and returns how many.
+func (q *idleBlocks) popAll(into []*block) (n int) {
+	for q.hot > 0 && n < len(into) { // in one piece or two
+		k := copy(into[n:], q.ring[q.at:min(len(q.ring), q.at+q.hot)])
+		clear(q.ring[q.at : q.at+k])
+		q.at = (q.at + k) & (len(q.ring) - 1)
+		q.hot -= k
+		n += k
+	}
+	for n < len(into) && len(q.cold) > 0 {
+		into[n] = q.pop()
+		n++
+	}
+	return n
+}
+
 // next is the hot block that pop would take, nil if there is none. Its size is that of what it held last.
 func (q *idleBlocks) next() *block {
 	if q.hot == 0 {

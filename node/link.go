@@ -180,7 +180,8 @@ func (lk *link) sendInBlock(ctx context.Context, queue int, socket wire.Socket, 
 	return err
 }
 
-func blockID(b *block) uint64 { return uint64(b.grant.Place()) | uint64(b.gen)<<31 }
+// blockID is b's place and generation, as its word has them.
+func blockID(b *block) uint64 { return uint64(b.word) >> 4 }
 
 // call asks the center and waits for its answer, whose body it returns.
 func (lk *link) call(ctx context.Context, queue int, socket wire.Socket, typ bhomev1.MsgType, body proto.Message) (callReply, error) {

@@ -51,7 +51,11 @@ func (g *blockGroup) class(class uint8) *magazineClass {
 	if c := g.classes[class].Load(); c != nil {
 		return c
 	}
-	g.classes[class].CompareAndSwap(nil, new(magazineClass)) // another may have been first
+	c := &magazineClass{}
+	if g.mag.limit > 0 {
+		c.most = max(1, min(g.mag.limit, int(maxClassBytes/wire.BlockSize(class))))
+	}
+	g.classes[class].CompareAndSwap(nil, c) // another may have been first
 	return g.classes[class].Load()
 }
 
@@ -59,6 +63,7 @@ func (g *blockGroup) class(class uint8) *magazineClass {
 func (g *blockGroup) known(class int) *magazineClass { return g.classes[class].Load() }
 
 type magazineClass struct {
+	most int // blocks that it keeps idle: always the same
 	mu   sync.Mutex
 	idle idleBlocks
 	low  int // the fewest that it had since the last idle check
@@ -124,62 +129,62 @@ func (g *blockGroup) pop(class uint8) *block {
 func (g *blockGroup) popAll(class uint8, into []*block) int {
 	c := g.class(class)
 	c.mu.Lock()
-	n := min(len(into), c.idle.len())
-	for i := range n {
-		into[i] = c.idle.pop()
-	}
+	n := c.idle.popAll(into)
 	c.low = min(c.low, c.idle.len())
 	c.mu.Unlock()
 	return n
 }
 
-// drop takes k references of b, and b if they were the last; false: there is no room for it. Its class is locked.
-func (m *magazine) drop(b *block, k int32) (kept bool) {
+// drop takes k references of b, and b if they were the last; false: there is no room for it. c is locked, and b's home.
+func (c *magazineClass) drop(b *block, k int32) (kept bool) {
 	if b.refs -= k; b.refs > 0 {
 		return true
 	}
-	return m.keep(b)
+	if c.idle.len() >= c.most {
+		return false
+	}
+	c.idle.push(b)
+	return true
 }
 
 // put takes a block that nobody refers to.
 func (m *magazine) put(b *block) {
 	b.home.mu.Lock()
-	keep := m.keep(b)
+	kept := b.home.drop(b, 0)
 	b.home.mu.Unlock()
-	if !keep {
+	if !kept {
 		m.giveBack(b)
 	}
 }
 
-// keep is put for one that holds the class.
-func (m *magazine) keep(b *block) bool {
-	n := b.home.idle.len()
-	keep := n < m.limit && uint64(n+1)*wire.BlockSize(b.class) <= maxClassBytes || m.limit > 0 && n == 0
-	if keep {
-		b.home.idle.push(b)
-	}
-	return keep
-}
-
 // takeBack takes the references of blocks that a route gives back, with one lock for each run of the same class.
 func (m *magazine) takeBack(hs []shmio.Held) {
-	var c *magazineClass
+	for len(hs) > 0 {
+		c := hs[0].(*block).home
+		c.mu.Lock()
+		n, kept := c.takeBack(hs)
+		c.mu.Unlock()
+		if hs = hs[n:]; !kept {
+			m.giveBack(hs[0].(*block))
+			hs = hs[1:]
+		}
+	}
+}
+
+// takeBack takes the references of blocks at the start of hs that are of c, and returns how many; not kept: there was no room for the one
+// after them, whose reference is gone all the same. c is locked.
+func (c *magazineClass) takeBack(hs []shmio.Held) (n int, kept bool) {
 	for _, h := range hs {
 		b := h.(*block)
 		if b.home != c {
-			if c != nil {
-				c.mu.Unlock()
-			}
-			c = b.home
-			c.mu.Lock()
+			break
 		}
-		if !m.drop(b, 1) {
-			m.giveBack(b)
+		if !c.drop(b, 1) {
+			return n, false
 		}
+		n++
 	}
-	if c != nil {
-		c.mu.Unlock()
-	}
+	return n, true
 }
 
 func (m *magazine) giveBack(blocks ...*block) {

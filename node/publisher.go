@@ -38,8 +38,8 @@ type topicPub struct {
 	disallowed atomic.Pointer[error] // by a center that came later; pairs with who sends
 	seq        uint64
 	history    []*block
-	chunk      *[batchChunk]message // what is being sent of a batch; made at the first
-	behind     []behind             // the routes that had no room for what is being sent; empty in between
+	chunk      *[batchChunk]shmio.Outgoing // what is being sent of a batch; made at the first
+	behind     []behind                    // the routes that had no room for what is being sent; empty in between
 
 	users     int         // Publishers; under n.mu
 	told      told        // under n.mu
@@ -242,7 +242,7 @@ func (p *Publisher) Send(ctx context.Context, l Loan) error {
 
 // Publish copies payload and publishes it. See Send.
 func (p *Publisher) Publish(ctx context.Context, payload []byte) error {
-	if len(payload) <= wire.MaxInline && p.allInline(len(payload)) {
+	if len(payload) <= p.inlineLimit(*p.routes.Load()) {
 		return p.send(ctx, &message{payload: payload})
 	}
 	if p.closed.Load() {
@@ -256,13 +256,16 @@ func (p *Publisher) Publish(ctx context.Context, payload []byte) error {
 	return p.send(ctx, &m)
 }
 
-func (p *Publisher) allInline(size int) bool {
-	for _, o := range *p.routes.Load() {
-		if size > o.inline {
-			return false
-		}
+// inlineLimit is how many bytes may go inline over all routes; -1: not even none.
+func (tp *topicPub) inlineLimit(routes []*outRoute) int {
+	if tp.keeps.Load() {
+		return -1
 	}
-	return !p.keeps.Load()
+	limit := wire.MaxInline
+	for _, o := range routes {
+		limit = min(limit, o.inline)
+	}
+	return limit
 }
 
 // send numbers a message and pushes it to every route. It takes over the caller's reference to a block.
@@ -274,7 +277,7 @@ func (p *Publisher) send(ctx context.Context, m *message) error {
 	}
 	tp := p.topicPub
 	defer tp.unlock()
-	if m.b == nil && !p.allInline(len(m.payload)) { // a route that came just now takes less
+	if m.b == nil && len(m.payload) > p.inlineLimit(routes) { // a route that came just now takes less
 		if err := tp.blockOf(ctx, m.payload, m); err != nil {
 			return err
 		}
@@ -372,13 +375,18 @@ func (tp *topicPub) number(m *message, now uint64) {
 		tp.numberBlock(m.b, &h)
 	} else {
 		tp.seq++
-		m.in = wire.Inline{Len: len(m.payload), Kind: wire.KindPublish, Topic: tp.adv.Load().id, Seq: uint32(tp.seq), Stamp: uint32(now / 1e6)}
+		m.in = tp.inline(tp.seq, now)
 	}
+}
+
+// inline is the head of a message that is sent now and goes inline.
+func (tp *topicPub) inline(seq, now uint64) wire.Inline {
+	return wire.Inline{Kind: wire.KindPublish, Topic: tp.adv.Load().id, Seq: uint32(seq), Stamp: uint32(now / 1e6)}
 }
 
 // header is what the headers of all messages that are sent now have.
 func (tp *topicPub) header(now uint64) wire.Header {
-	return wire.Header{Stamp: now, Topic: tp.adv.Load().id, Publisher: tp.n.publisherID()}
+	return wire.Header{Tag: wire.BlockTag, Stamp: now, Topic: tp.adv.Load().id, Publisher: tp.n.publisherID()}
 }
 
 // numberBlock is number for a block; h, of header, is its header then.

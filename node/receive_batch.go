@@ -71,13 +71,14 @@ func (s *Subscription) sift(r *inRoute, sls []*slot, recs []*shmio.Record) (got 
 			return got, false
 		}
 	}
+	r.peer.space.LookUp(recs[got:])
 	for _, rec := range recs[got:min(len(recs), got+readAhead)] {
-		r.lookUp(rec)
+		rec.WillRead()
 	}
 	for i := got; i < len(sls); i++ {
 		sl := sls[i]
 		if i+readAhead < len(recs) {
-			r.lookUp(recs[i+readAhead])
+			recs[i+readAhead].WillRead()
 		}
 		switch {
 		case rd.Aside() > aside && r.putBack(&sl.rec): // one before it waits for news

@@ -14,17 +14,6 @@ type received struct {
 	seq uint64       // the publisher's
 }
 
-// lookUp finds where a block lies, for resolve, and asks for it to be read soon.
-func (r *inRoute) lookUp(rec *shmio.Record) {
-	if !rec.IsBlock() {
-		return
-	}
-	if mem, err := r.peer.space.Memory(rec.Word); err == nil { // resolve says what is wrong
-		rec.Payload = mem
-		shmio.WillRead(mem)
-	}
-}
-
 // unresolve has a block looked up anew.
 func (m *received) unresolve() {
 	if m.rec.IsBlock() {
@@ -48,7 +37,7 @@ func (r *inRoute) resolveBlock(m *received) error {
 		return fmt.Errorf("%w: command %d on a data route", wire.ErrBadWord, rec.Word.Cmd())
 	}
 	mem := rec.Payload
-	if mem == nil { // else lookUp has found it
+	if mem == nil { // else Space.LookUp has found it
 		var err error
 		if mem, err = r.peer.space.Memory(rec.Word); err != nil {
 			return r.unresolved(rec, err)
@@ -58,9 +47,9 @@ func (r *inRoute) resolveBlock(m *received) error {
 	if !ok {
 		return r.unresolved(rec, shmio.BadHeader(rec.Word))
 	}
-	payload, err := shmio.Payload(rec.Word, mem, size)
-	if err != nil {
-		return r.unresolved(rec, err)
+	payload, ok := shmio.Payload(mem, size)
+	if !ok {
+		return r.unresolved(rec, shmio.BadSize(rec.Word))
 	}
 	m.found(payload, topic, id, stamp, seq, kind)
 	return nil
@@ -89,8 +78,8 @@ func (m *received) quick(t *topicName) bool {
 	if !ok || of != t.id {
 		return false
 	}
-	payload, err := shmio.Payload(m.rec.Word, mem, size)
-	if err != nil {
+	payload, ok := shmio.Payload(mem, size)
+	if !ok {
 		return false
 	}
 	m.found(payload, t.id, id, stamp, seq, kind)

@@ -46,9 +46,18 @@ func (tp *topicPub) takers(routes []*outRoute) int {
 func (m *message) sent(tp *topicPub, takers, routes int) {
 	if m.b != nil && takers > routes {
 		m.held--
-		tp.keep(m.b)
+		tp.sentLast(m.b)
 	}
 	m.release()
+}
+
+// sentLast takes over the reference to a block that was sent and that is no route's: a topic that keeps messages keeps it.
+func (tp *topicPub) sentLast(b *block) {
+	if tp.keeps.Load() {
+		tp.keep(b)
+	} else {
+		b.unref(1)
+	}
 }
 
 // push tries once. One of the references that m holds is the route's after a successful push.
@@ -68,22 +77,16 @@ func (o *outRoute) pushBatch(b *batch, at int) (done int, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for at+done < b.len() {
-		if !o.over {
-			if b.ms == nil {
-				n, _ := o.w.PushInlineBatch(b.head(at+done), b.payloads[at+done:])
-				done += n
-			} else {
-				done += o.stageBlocks(b.ms[at+done:])
-			}
-			if at+done == b.len() {
-				break
-			}
+		if n := o.stageRun(b, at+done); n > 0 {
+			done += n
+			continue
 		}
 		var out shmio.Outcome
 		m := b.message(at + done)
 		if out, err = o.stage(m, false, m.reclaimEvery()); err != nil || out == shmio.Full {
 			break
 		}
+		m.release() // if the policy dropped it
 		done++
 	}
 	if done > 0 {
@@ -92,23 +95,27 @@ func (o *outRoute) pushBatch(b *batch, at int) (done int, err error) {
 	return done, err
 }
 
-// stageBlocks stages blocks for as long as there is nothing to be done but that, and returns how many it is done with; o.mu is
-// held.
-func (o *outRoute) stageBlocks(ms []message) (done int) {
-	for i := range ms {
-		m := &ms[i]
-		if m.b == nil || m.b.group != o.group || o.w.Out() >= o.lookAt {
-			return i
-		}
-		switch o.w.Push(m.b.word, uint64(m.b.size), m.b) {
-		case shmio.Sent:
-			m.held--
-		case shmio.DroppedNewest:
-		default:
-			return i
-		}
+// stageRun stages what there is of b from message at on, inline or in blocks as the first, for as long as there is nothing to be done but
+// that, and returns how many it is done with; o.mu is held.
+func (o *outRoute) stageRun(b *batch, at int) int {
+	end := at
+	inline := b.inline(at)
+	if b.blocks == nil {
+		end = b.len()
 	}
-	return len(ms)
+	for end < b.len() && b.inline(end) == inline {
+		end++
+	}
+	switch {
+	case o.over:
+		return 0
+	case inline:
+		n, _ := o.w.PushInlineBatch(b.head(at), b.payloads[at:end])
+		return n
+	case b.group != o.group:
+		return 0
+	}
+	return o.w.PushBlocks(b.blocks[at:min(end, at+max(0, o.lookAt-o.w.Out()))])
 }
 
 // stage is push without the commit. Returns are looked for again after so many blocks; o.mu is held.

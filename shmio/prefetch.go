@@ -15,10 +15,10 @@ func WillWrite(mem []byte) {
 	}
 }
 
-// WillRead asks for the first lines of mem, which is to be read soon. What lies there isn't looked at.
-func WillRead(mem []byte) {
-	if len(mem) > 0 {
-		prefetchRead(&mem[0], prefetchLines)
+// WillRead asks for the first lines of a block that was looked up, which is to be read soon. What lies there isn't looked at.
+func (r *Record) WillRead() {
+	if len(r.Payload) > 0 && r.IsBlock() {
+		prefetchRead(&r.Payload[0])
 	}
 }
 
@@ -29,16 +29,7 @@ func (sp *Space) WillRead(w wire.Word) {
 	if !ok {
 		return
 	}
-	list := *sp.list.Load()
-	for i := range list {
-		e := &list[i]
-		at := uint64(place) - e.base
-		if at >= e.places || e.generation != generation {
-			continue
-		}
-		if mem, off := e.seg.mem, at*placeUnit; off < uint64(len(mem)) {
-			prefetchRead(&mem[off], prefetchLines)
-		}
-		return
+	if e, off := find(*sp.list.Load(), place, generation); e != nil && off < uint64(len(e.seg.mem)) {
+		prefetchRead(&e.seg.mem[off])
 	}
 }

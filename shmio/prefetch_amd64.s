@@ -1,15 +1,17 @@
 #include "textflag.h"
 
-// func prefetchRead(p *byte, lines int)
-TEXT ·prefetchRead(SB), NOSPLIT, $0-16
+// func prefetchRead(p *byte)
+TEXT ·prefetchRead(SB), NOSPLIT, $0-8
 	MOVQ p+0(FP), AX
-	MOVQ lines+8(FP), CX
-
-read:
 	PREFETCHT0 (AX)
-	ADDQ       $64, AX
-	DECQ       CX
-	JGT        read
+	PREFETCHT0 64(AX)
+	PREFETCHT0 128(AX)
+	PREFETCHT0 192(AX)
+	PREFETCHT0 256(AX)
+	PREFETCHT0 320(AX)
+	PREFETCHT0 384(AX)
+	PREFETCHT0 448(AX)
+	PREFETCHT0 512(AX)
 	RET
 
 // func prefetchWrite(p *byte, lines int)

@@ -2,6 +2,6 @@
 
 package shmio
 
-func prefetchRead(*byte, int) {}
+func prefetchRead(*byte) {}
 
 func prefetchWrite(*byte, int) {}

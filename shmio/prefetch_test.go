@@ -24,7 +24,7 @@ func TestPrefetch(t *testing.T) {
 		WillWrite(mem[:n])
 		WillWrite(mem[len(mem)-n:])
 	}
-	prefetchRead(&mem[len(mem)-1], 1<<20)
+	prefetchRead(&mem[len(mem)-1])
 	prefetchWrite(&mem[len(mem)-1], 1<<20)
 	if !bytes.Equal(mem, want) {
 		t.Error("the memory is changed")

@@ -30,19 +30,23 @@ func TestWriterAgainstRubbish(t *testing.T) {
 		"another route's id":        {func(h *readerHalf, _ []uint64) { h.routeID.Store(99) }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for _, policy := range []Policy{DropOldest, DropNewest, BlockOnFull} {
+			for k, policy := range []Policy{DropOldest, DropNewest, BlockOnFull, DropOldest, DropNewest, BlockOnFull} {
 				spec := spec
 				spec.Policy = policy
 				p := newPair(t, spec)
+				if k >= 3 {
+					returnTogether(p.w)
+				}
 				back := map[uint64]int{}
-				p.w.Push(blockWord(0), 1, heldFunc(func(s uint64) { back[s]++ }))
+				held := func(n uint64) Held { return heldFunc(func(uint64) { back[n]++ }) }
+				p.w.Push(blockWord(0), 1, held(0))
 				p.w.PushInline(wire.Inline{}, nil)
-				p.w.Push(blockWord(1), 1, heldFunc(func(s uint64) { back[s]++ }))
+				p.w.Push(blockWord(1), 1, held(1))
 				p.w.Commit()
 				c.spoil(p.r.half, p.r.rets)
 				var o Outcome
 				for i := range uint64(20) {
-					o = p.w.Push(blockWord(2+i), 1, heldFunc(func(s uint64) { back[s]++ }))
+					o = p.w.Push(blockWord(2+i), 1, held(2+i))
 					p.w.Commit()
 				}
 				_, err := p.w.Reclaim()
@@ -53,7 +57,7 @@ func TestWriterAgainstRubbish(t *testing.T) {
 				p.w.ReclaimAll()
 				for s, n := range back {
 					if n != 1 {
-						t.Errorf("%#x came back %d times", s, n)
+						t.Errorf("block %d came back %d times", s, n)
 					}
 				}
 				if p.w.Out() != 0 {
@@ -222,6 +226,9 @@ func FuzzWriter(f *testing.F) {
 			spec.Depth, spec.Quota = spec.Slots, 50
 		}
 		p := newPair(t, spec)
+		if shape&0x40 != 0 {
+			returnTogether(p.w)
+		}
 		n := 0
 		next := func() uint64 {
 			var v [8]byte
@@ -258,7 +265,11 @@ func FuzzWriter(f *testing.F) {
 			o := Sent
 			if i%3 == 1 {
 				o = p.w.PushInline(wire.Inline{}, nil)
-			} else if o = p.w.Push(blockWord(i), 20, heldFunc(func(seq uint64) { back[seq]++ })); o == Sent {
+			} else if held := heldFunc(func(uint64) { back[i]++ }); i%3 == 2 {
+				if n := p.w.PushBlocks([]Outgoing{{Held: held, Word: blockWord(i), Size: 20}}); n == 1 {
+					pushed++
+				}
+			} else if o = p.w.Push(blockWord(i), 20, held); o == Sent {
 				pushed++
 			}
 			p.w.Commit()
@@ -278,7 +289,7 @@ func FuzzWriter(f *testing.F) {
 		p.w.ReclaimAll()
 		for seq, n := range back {
 			if n != 1 {
-				t.Fatalf("%#x came back %d times", seq, n)
+				t.Fatalf("block %d came back %d times", seq, n)
 			}
 		}
 		if len(back) != pushed {

@@ -119,6 +119,9 @@ func (m *routeModel) receivable() bool {
 	return int64(len(m.held)) < limit || m.spec.Policy != DropOldest && !m.unread[0].block
 }
 
+// batchTopic is the topic of messages that were pushed together.
+const batchTopic = math.MaxUint32
+
 // TestRouteIsItsModel does random things to a route and to its model.
 func TestRouteIsItsModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -132,6 +135,9 @@ func TestRouteIsItsModel(t *testing.T) {
 			First:  rapid.SampledFrom([]uint64{0, 1, 1 << 63, math.MaxUint64, math.MaxUint64 - 30}).Draw(t, "first"),
 		}
 		p := newPair(t, spec)
+		if rapid.Bool().Draw(t, "returns together") {
+			returnTogether(p.w)
+		}
 		m := &routeModel{spec: spec, tail: spec.First, back: map[uint64]bool{}}
 		back := map[uint64]bool{}
 		id := uint64(0)
@@ -143,19 +149,61 @@ func TestRouteIsItsModel(t *testing.T) {
 				t.Fatalf("pushing %+v: %v, want %v", x, got, want)
 			}
 		}
+		held := func(n uint64) Held {
+			return heldFunc(func(uint64) {
+				if back[n] {
+					t.Fatalf("block %d came back twice", n)
+				}
+				back[n] = true
+			})
+		}
 		var gone []uint64 // sequence numbers that were returned
 		t.Repeat(map[string]func(*rapid.T){
 			"push block": func(t *rapid.T) {
 				n := id
 				size := rapid.Uint64Range(0, 200).Draw(t, "size")
 				push(modelMsg{block: true, size: size, slots: 1}, func() Outcome {
-					return p.w.Push(blockWord(n), size, heldFunc(func(uint64) {
-						if back[n] {
-							t.Fatalf("block %d came back twice", n)
-						}
-						back[n] = true
-					}))
+					return p.w.Push(blockWord(n), size, held(n))
 				})
+			},
+			"push blocks": func(t *rapid.T) {
+				var ms []Outgoing
+				for i, size := range rapid.SliceOfN(rapid.Uint64Range(0, 200), 1, 6).Draw(t, "sizes") {
+					n := id + uint64(i)
+					ms = append(ms, Outgoing{Held: held(n), Word: blockWord(n), Size: size})
+				}
+				for len(ms) > 0 { // those for which there is room, then one as it comes
+					k := p.w.PushBlocks(ms)
+					for _, x := range ms[:k] {
+						push(modelMsg{block: true, size: x.Size, slots: 1}, func() Outcome { return Sent })
+					}
+					if ms = ms[k:]; len(ms) > 0 {
+						x := ms[0]
+						push(modelMsg{block: true, size: x.Size, slots: 1}, func() Outcome { return p.w.Push(x.Word, x.Size, x.Held) })
+						ms = ms[1:]
+					}
+				}
+			},
+			"push inline batch": func(t *rapid.T) {
+				room := 8 * (int(spec.recordLimit()) - 2)
+				if room < 0 {
+					return
+				}
+				payloads := rapid.SliceOfN(rapid.SliceOfN(rapid.Byte(), 0, min(room, 20)), 1, 5).Draw(t, "payloads")
+				want := 0
+				first := uint32(id)
+				for _, payload := range payloads {
+					if o := m.push(modelMsg{id: id, payload: payload, slots: 2 + uint64(len(payload)+7)/8}); o != Sent && o != DroppedNewest {
+						break
+					}
+					id++
+					want++
+				}
+				// The topic is the same for all: the number says which it is.
+				n, o := p.w.PushInlineBatch(wire.Inline{Topic: batchTopic, Seq: first}, payloads)
+				if n != want || (o == Sent) != (n == len(payloads)) {
+					t.Fatalf("pushed %d of %d, %v; want %d", n, len(payloads), o, want)
+				}
 			},
 			"push inline": func(t *rapid.T) {
 				in := wire.Inline{Topic: uint32(id), Seq: uint32(id), HasCorr: rapid.Bool().Draw(t, "corr"), HasTrace: rapid.Bool().Draw(t, "trace")}
@@ -212,7 +260,7 @@ func TestRouteIsItsModel(t *testing.T) {
 						}
 						m.held = append(slices.Clone(m.held), x)
 					case x.payload != nil || rec.IsInline():
-						if rec.Head.Topic() != uint32(x.id) || !bytes.Equal(rec.Payload, x.payload) {
+						if rec.Head.Topic() == batchTopic && rec.Head.Seq() != uint32(x.id) || rec.Head.Topic() != batchTopic && rec.Head.Topic() != uint32(x.id) || !bytes.Equal(rec.Payload, x.payload) {
 							t.Fatalf("received %+v %x, want %d %x", rec.Head, rec.Payload, x.id, x.payload)
 						}
 					case rec.Word != cmdWord(x.id):

@@ -52,6 +52,32 @@ func (t *outTable) put(seq, word, size uint64, h Held) {
 	t.bytes += size
 }
 
+// putRun is put of the first of ms, which get the numbers from seq on, as long as they may have their own places and are of no more than so
+// many bytes together; it returns how many those are.
+func (t *outTable) putRun(seq uint64, ms []Outgoing, most uint64) (n int) {
+	if t.entries == nil {
+		t.entries = make([]outEntry, t.mask+1)
+	}
+	entries, shared, bytes := t.entries, t.shared, uint64(0)
+	for i := range ms {
+		m := &ms[i]
+		at := seq & uint64(len(entries)-1)
+		e := &entries[at]
+		if e.used || bytes+m.Size > most || m.Word.IsCommand() {
+			break
+		}
+		bytes += m.Size
+		e.held, e.seq, e.size, e.used, e.limbo = m.Held, seq, uint32(m.Size), true, false
+		storeStat(&shared[2*at+1], uint64(m.Word)) // as show does
+		storeStat(&shared[2*at], seq+1)
+		seq++
+		n++
+	}
+	t.n += n
+	t.bytes += bytes
+	return n
+}
+
 // find returns the place of seq in the table, -1 when it isn't out.
 func (t *outTable) find(seq uint64) int {
 	if t.n == 0 {
@@ -95,23 +121,30 @@ func (t *outTable) remove(at int) Held {
 	return held
 }
 
-// removeOwn is find and remove where both are simple: seq stands in its own place, so does everything else, and it isn't in
-// limbo. false: nothing was done.
-func (t *outTable) removeOwn(seq uint64) (Held, bool) {
+// removeRun takes out what the returns in rets say, in turn, from from on and before to, as long as that is simple: each stands in its own
+// place, so does everything else, and none is in limbo. Who held them it puts into held, as long as there is room; it returns how many
+// it took out.
+func (t *outTable) removeRun(rets []uint64, from, to uint64, held []Held) (n int) {
 	if t.n == 0 || t.strays > 0 {
-		return nil, false
+		return 0
 	}
-	i := seq & t.mask
-	e := &t.entries[i]
-	if !e.used || e.limbo || e.seq != seq {
-		return nil, false
+	entries, shared, bytes := t.entries, t.shared, uint64(0)
+	for ; from != to && n < len(held); from++ {
+		seq := atomic.LoadUint64(&rets[from&uint64(len(rets)-1)])
+		at := seq & uint64(len(entries)-1)
+		e := &entries[at]
+		if !e.used || e.limbo || e.seq != seq || e.held == nil {
+			break
+		}
+		held[n] = e.held
+		e.held, e.used = nil, false
+		storeStat(&shared[2*at], 0) // as hide does
+		bytes += uint64(e.size)
+		n++
 	}
-	held := e.held
-	e.held, e.used = nil, false
-	t.hide(i)
-	t.n--
-	t.bytes -= uint64(e.size)
-	return held, true
+	t.n -= n
+	t.bytes -= bytes
+	return n
 }
 
 // show enters a block at place i of the shared words, which shows none: the key last.

@@ -49,6 +49,15 @@ func newPair(t failer, spec RouteSpec) *pair {
 	return p
 }
 
+// returnTogether has w tell of all that come back by one look at once.
+func returnTogether(w *Writer) {
+	w.TakeReturns(func(hs []Held) {
+		for _, h := range hs {
+			h.Returned(0)
+		}
+	})
+}
+
 // halfPair is a pair neither end of which has joined.
 func halfPair(t failer, spec RouteSpec) *pair {
 	t.Helper()

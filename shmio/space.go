@@ -96,8 +96,11 @@ func (sp *Space) Block(w wire.Word, b *Block) error {
 	if err := b.Header.Decode(mem); err != nil {
 		return fmt.Errorf("%w: %#x: %w", ErrBadBlock, uint64(w), err)
 	}
-	b.Payload, err = Payload(w, mem, b.Header.Size)
-	return err
+	var ok bool
+	if b.Payload, ok = Payload(mem, b.Header.Size); !ok {
+		return BadSize(w)
+	}
+	return nil
 }
 
 // Memory is the first half of Block: from the block's header to the end of its segment, at least a header long.
@@ -106,30 +109,66 @@ func (sp *Space) Memory(w wire.Word) ([]byte, error) {
 	if !ok {
 		return nil, badBlock(w, "it isn't a message's word")
 	}
-	list := *sp.list.Load()
+	e, off := find(*sp.list.Load(), place, generation)
+	switch {
+	case e == nil:
+		return nil, unknownSegment(w)
+	case off < FirstBlock || off+wire.HeaderSize > uint64(len(e.seg.mem)):
+		return nil, badBlock(w, "it lies in a segment's header or at its end")
+	}
+	return e.seg.mem[off:], nil
+}
+
+// find is the segment in which a place lies, and where in it; nil: in none.
+func find(list []spaceEntry, place uint32, generation uint16) (e *spaceEntry, off uint64) {
 	for i := range list {
 		e := &list[i]
 		at := uint64(place) - e.base // beyond any segment if place is below base
-		if at >= e.places || e.generation != generation {
-			continue
+		if at < e.places && e.generation == generation {
+			return e, at * placeUnit
 		}
-		off, mem := at*placeUnit, e.seg.mem
-		if off < FirstBlock || off+wire.HeaderSize > uint64(len(mem)) {
-			return nil, badBlock(w, "it lies in a segment's header or at its end")
-		}
-		return mem[off:], nil
 	}
-	return nil, unknownSegment(w)
+	return nil, 0
 }
 
-// Payload is the second half: the size bytes behind the header at the start of mem, which Memory gave for w.
-func Payload(w wire.Word, mem []byte, size uint32) ([]byte, error) {
-	if uint64(size) > uint64(len(mem)-wire.HeaderSize) {
-		return nil, badBlock(w, "its payload goes beyond its segment")
+// LookUp is Memory of the blocks among recs: it notes in their Payload where they lie, where that can be told. What can't, Memory says.
+func (sp *Space) LookUp(recs []*Record) {
+	list := *sp.list.Load()
+	if len(list) == 0 {
+		return
 	}
-	end := wire.HeaderSize + int(size)
-	return mem[wire.HeaderSize:end:end], nil
+	e := &list[0] // the segment of the block before
+	for _, rec := range recs {
+		place, generation, ok := rec.Word.Place()
+		if !ok {
+			continue
+		}
+		at := uint64(place) - e.base
+		off := at * placeUnit
+		if at >= e.places || e.generation != generation {
+			other, there := find(list, place, generation)
+			if other == nil {
+				continue
+			}
+			e, off = other, there
+		}
+		if mem := e.seg.mem; off >= FirstBlock && off+wire.HeaderSize <= uint64(len(mem)) {
+			rec.Payload = mem[off:]
+		}
+	}
 }
+
+// Payload is the second half: the size bytes behind the header at the start of mem, which Memory gave. !ok: they go beyond its segment.
+func Payload(mem []byte, size uint32) (payload []byte, ok bool) {
+	end := wire.HeaderSize + int(size)
+	if end > len(mem) {
+		return nil, false
+	}
+	return mem[wire.HeaderSize:end:end], true
+}
+
+// BadSize is the error of a block whose payload goes beyond its segment.
+func BadSize(w wire.Word) error { return badBlock(w, "its payload goes beyond its segment") }
 
 // BadHeader is the error of a block whose header can't be one.
 func BadHeader(w wire.Word) error {

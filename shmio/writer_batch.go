@@ -1,6 +1,43 @@
 package shmio
 
-import "github.com/bhome-bus/bhome/wire"
+import (
+	"math"
+
+	"github.com/bhome-bus/bhome/wire"
+)
+
+// Outgoing is a block to be pushed: Push's arguments.
+type Outgoing struct {
+	Held Held
+	Word wire.Word
+	Size uint64
+}
+
+// PushBlocks stages the first of ms for which there is room as far as known, and returns how many those are. What became of the next,
+// Push tells.
+func (w *Writer) PushBlocks(ms []Outgoing) int {
+	if w.ended || w.spec.Quota != 0 && w.out.bytes > w.spec.Quota {
+		return 0
+	}
+	room := min(uint64(w.spec.Depth-w.unread), w.free+uint64(w.spec.Slots)-w.tail, uint64(int(w.spec.Out)-w.out.n))
+	bytes := uint64(math.MaxUint64)
+	if w.spec.Quota != 0 {
+		bytes = w.spec.Quota - w.out.bytes
+	}
+	n := w.out.putRun(w.tail, ms[:min(uint64(len(ms)), room)], bytes)
+	if n == 0 {
+		return 0
+	}
+	ring, mask := w.ring, uint64(len(w.ring)-1)
+	for i := range ms[:n] {
+		ring[(w.tail+uint64(i))&mask] = uint64(ms[i].Word)
+	}
+	w.tail += uint64(n)
+	w.unread += uint32(n)
+	w.lengths.add(1, uint32(n))
+	w.sent += uint64(n)
+	return n
+}
 
 // PushInlineBatch stages payloads as PushInline does, in order, the first with the head in, the others with the sequence
 // numbers that follow. It returns how many it is done with, those that the policy dropped among them; all, or what keeps

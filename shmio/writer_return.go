@@ -64,21 +64,36 @@ func (w *Writer) Reclaim() (n int, err error) {
 		w.fail("returnedTail %#x, more than %d beyond %#x", t, len(w.rets), w.retHead)
 		return 0, w.err
 	}
-	mask := uint64(len(w.rets) - 1)
 	before := w.out.n
-	for ; w.retHead != t; w.retHead++ {
-		seq := atomic.LoadUint64(&w.rets[w.retHead&mask])
-		if h, ok := w.out.removeOwn(seq); ok { // nearly always
-			w.limbo.second = secondIsBad
-			w.giveBack(h, seq)
-		} else {
-			w.returned(seq)
+	for w.retHead != t {
+		if n := w.takeRun(t); n > 0 {
+			w.retHead += uint64(n)
+			continue
 		}
+		w.returned(atomic.LoadUint64(&w.rets[w.retHead&uint64(len(w.rets)-1)]))
+		w.retHead++
 	}
 	w.handOver()
 	w.saveStats()                      // first: see Reader.Settled
 	w.half.returnedHd.Store(w.retHead) // pairs with Reader.flush: these entries may be written again
 	return before - w.out.n, nil
+}
+
+// takeRun takes the returns before t that are simple, and returns how many they are.
+func (w *Writer) takeRun(t uint64) int {
+	if w.takes == nil {
+		return 0
+	}
+	w.handOver()
+	if cap(w.back) < returnsAtOnce {
+		w.back = make([]Held, 0, returnsAtOnce)
+	}
+	n := w.out.removeRun(w.rets, w.retHead, t, w.back[:returnsAtOnce])
+	if n > 0 {
+		w.limbo.second = secondIsBad
+		w.back = w.back[:n]
+	}
+	return n
 }
 
 // returned believes of a return only what its own table says.

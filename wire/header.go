@@ -57,6 +57,26 @@ func (h *Header) Put(b []byte) error {
 	return nil
 }
 
+// HeaderImage is a header as it lies in memory, of which others are made that differ in little.
+type HeaderImage [HeaderSize]byte
+
+// Image is what Put writes. It panics where Put has an error.
+func (h *Header) Image() (image HeaderImage) {
+	if err := h.Put(image[:]); err != nil {
+		panic(err)
+	}
+	return image
+}
+
+// Put writes the header to b, which is at least HeaderSize long, but with this size, id and sequence number.
+func (i *HeaderImage) Put(b []byte, size uint32, id, seq uint64) {
+	at := (*HeaderImage)(b)
+	*at = *i
+	binary.NativeEndian.PutUint32(at[4:], size)
+	storeWord(at[8:], id)
+	storeWord(at[24:], seq)
+}
+
 // Decode reads into h the header at the start of b, once, and checks its tag and kind; ErrBadHeader leaves h zero.
 // Whether Size fits is for the caller, who knows the block.
 //
