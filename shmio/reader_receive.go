@@ -170,6 +170,14 @@ func (r *Reader) take(rec *Record) (next uint64, err error) {
 	w := wire.Word(atomic.LoadUint64(&r.ring[i&mask])) // once: the writer may be hostile
 	rec.Seq, rec.Word = i, w
 	if w.IsInline() {
+		// Guessed, not computed, is where the payload lies: it is loaded while w is still on its way.
+		if slots, ok := w.PlainSlots(); ok && slots <= r.tail-i && slots <= uint64(len(r.ring))-i&mask {
+			rec.Head, rec.Corr = wire.InlineHead{First: w, Meta: atomic.LoadUint64(&r.ring[i&mask+1])}, 0
+			rec.Payload = rec.own()[:rec.Head.Len()]
+			copy(rec.Payload, r.bytes[(i&mask+2)*8:])
+			rec.Last = i+slots == r.tail
+			return i + slots, nil
+		}
 		return r.takeInline(rec, i, w)
 	}
 	rec.Payload = nil

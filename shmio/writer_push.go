@@ -34,6 +34,7 @@ func (w *Writer) pushInline(in *wire.Inline, payload []byte) Outcome {
 	if slots > w.recordLimit {
 		return TooLarge
 	}
+	w.willPush(slots)
 	if n := (need{slots: slots}); !w.fits(n) || w.ended {
 		if o := w.room(n); o != Sent {
 			return o
@@ -44,9 +45,7 @@ func (w *Writer) pushInline(in *wire.Inline, payload []byte) Outcome {
 	var n uint64
 	if !in.HasCorr && !in.HasTrace && at+slots <= uint64(len(w.ring)) { // what most messages are, in one piece
 		record := w.ring[at : at+slots]
-		if len(payload)%8 != 0 {
-			record[slots-1] = 0 // no stale bytes behind the payload
-		}
+		record[slots-1] = 0 // no stale bytes behind the payload
 		h := in.Head()
 		record[0], record[1] = uint64(h.First), h.Meta
 		copy(w.bytes[(at+2)*8:], payload)
@@ -73,6 +72,16 @@ func (w *Writer) pushInline(in *wire.Inline, payload []byte) Outcome {
 	}
 	w.pushed(slots)
 	return Sent
+}
+
+// willPush asks for the lines that a record of so many slots at tail will lie in, all at once: they have to come from the reader's core, and
+// stores wait for them one after the other.
+func (w *Writer) willPush(slots uint64) {
+	const words = lineBytes / 8
+	at := w.tail & uint64(len(w.ring)-1) &^ (words - 1)
+	if at+words <= uint64(len(w.ring)) {
+		prefetchWrite(&w.bytes[at*8], int(w.tail%words+slots+words-1)/words)
+	}
 }
 
 // pushed counts a message that lies at tail.
