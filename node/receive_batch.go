@@ -72,13 +72,14 @@ func (s *Subscription) sift(r *inRoute, sls []*slot, recs []*shmio.Record) (got 
 		}
 	}
 	r.peer.space.LookUp(recs[got:])
+	likely := int(r.likely.Load())
 	for _, rec := range recs[got:min(len(recs), got+readAhead)] {
-		rec.WillRead()
+		rec.WillRead(likely)
 	}
 	for i := got; i < len(sls); i++ {
 		sl := sls[i]
 		if i+readAhead < len(recs) {
-			recs[i+readAhead].WillRead()
+			recs[i+readAhead].WillRead(likely)
 		}
 		switch {
 		case rd.Aside() > aside && r.putBack(&sl.rec): // one before it waits for news
@@ -95,6 +96,9 @@ func (s *Subscription) sift(r *inRoute, sls []*slot, recs []*shmio.Record) (got 
 			recs[i], recs[got] = recs[got], recs[i]
 		}
 		got++
+	}
+	if got > 0 && len(sls[got-1].rec.Payload) != likely {
+		r.likely.Store(int64(len(sls[got-1].rec.Payload)))
 	}
 	return got, true
 }

@@ -41,6 +41,7 @@ type inRoute struct {
 	dropped  uint64                    // by the sender, as it said last; once done
 	topics   map[uint32]*topicName     // under topicsMu
 	last     atomic.Pointer[topicName] // the topic of the message before
+	likely   atomic.Int64              // bytes of the last message of a batch, if it was a block; any of late does
 
 	replies    atomic.Pointer[outRoute] // of a request route: the way back, as it was last found; pairs with itself
 	settled    atomic.Uint64            // of a reply route: up to where its callers have been told; pairs with drained's load

@@ -164,7 +164,7 @@ func (s *Subscription) took(sl *slot, rd *shmio.Reader, err error) (Message, boo
 		return Message{}, false, nil
 	}
 	if sl.rec.IsBlock() {
-		r.peer.space.WillRead(sl.rec.Next) // it comes while the caller reads this one
+		r.peer.space.WillRead(sl.rec.Next, len(sl.rec.Payload)) // it comes while the caller reads this one
 	}
 	sl.lot.route = r
 	return sl.message(), true, nil

@@ -2,34 +2,38 @@ package shmio
 
 import "github.com/bhome-bus/bhome/wire"
 
-// How many lines of a block are asked for beforehand: those behind them the processor finds out itself (docs/decisions/0030).
+// How many lines of a block are asked for beforehand: those behind them the processor finds out itself (docs/decisions/0030, 0033).
 const (
-	lineBytes     = 64
-	prefetchLines = 9
+	lineBytes  = 64
+	writeLines = 9
 )
 
 // WillWrite asks for the first lines of mem, which is to be written soon, while there is something else to do. It changes nothing.
 func WillWrite(mem []byte) {
-	if n := min((len(mem)+lineBytes-1)/lineBytes, prefetchLines); n > 0 {
+	if n := min((len(mem)+lineBytes-1)/lineBytes, writeLines); n > 0 {
 		prefetchWrite(&mem[0], n)
 	}
 }
 
-// WillRead asks for the first lines of a block that was looked up, which is to be read soon. What lies there isn't looked at.
-func (r *Record) WillRead() {
+// WillRead asks for the first lines of a block that was looked up and whose payload is likely of so many bytes: it is to be read soon. What
+// lies there isn't looked at.
+func (r *Record) WillRead(size int) {
 	if len(r.Payload) > 0 && r.IsBlock() {
-		prefetchRead(&r.Payload[0])
+		willRead(r.Payload, size)
 	}
 }
 
-// WillRead asks for the first lines of the block that w names, if it names one: it is to be read soon. What w or the block says
-// isn't looked at.
-func (sp *Space) WillRead(w wire.Word) {
+// WillRead is Record.WillRead of the block that w names, if it names one. What w says isn't looked at.
+func (sp *Space) WillRead(w wire.Word, size int) {
 	place, generation, ok := w.Place()
 	if !ok {
 		return
 	}
 	if e, off := find(*sp.list.Load(), place, generation); e != nil && off < uint64(len(e.seg.mem)) {
-		prefetchRead(&e.seg.mem[off])
+		willRead(e.seg.mem[off:], size)
 	}
+}
+
+func willRead(mem []byte, size int) {
+	prefetchRead(&mem[0], (wire.HeaderSize+size+lineBytes-1)/lineBytes)
 }

@@ -2,6 +2,6 @@
 
 package shmio
 
-func prefetchRead(*byte) {}
+func prefetchRead(*byte, int) {}
 
 func prefetchWrite(*byte, int) {}

@@ -24,7 +24,7 @@ func TestPrefetch(t *testing.T) {
 		WillWrite(mem[:n])
 		WillWrite(mem[len(mem)-n:])
 	}
-	prefetchRead(&mem[len(mem)-1])
+	prefetchRead(&mem[len(mem)-1], 1<<20)
 	prefetchWrite(&mem[len(mem)-1], 1<<20)
 	if !bytes.Equal(mem, want) {
 		t.Error("the memory is changed")
@@ -39,6 +39,6 @@ func TestPrefetch(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, w := range []wire.Word{0, ^wire.Word(0), 256 << 4, (256 + 1<<12 - 4) << 4, (256 + 1<<12) << 4, 1<<35 | 256<<4} {
-		sp.WillRead(w)
+		sp.WillRead(w, 1000)
 	}
 }
