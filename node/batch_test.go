@@ -88,3 +88,82 @@ func TestBatchTellsHowFarItCame(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Whatever becomes of the messages of a batch, their blocks come back: nobody wants them, some have no room for them, or are gone, or
+// they are the last that a topic keeps.
+func TestBlocksOfABatchComeBack(t *testing.T) {
+	payloads := func(count int) (batch [][]byte) {
+		for i := range count {
+			batch = append(batch, numbered(8+i%4*700, i)) // some inline, of several classes
+		}
+		return batch
+	}
+	for name, c := range map[string]struct {
+		pub  []node.PubOption
+		subs [][]node.SubOption
+		full bool // the publisher waits in vain
+		kept int
+	}{
+		"nobody":      {},
+		"drop-newest": {subs: [][]node.SubOption{{node.OnFull(node.DropNewest), node.Depth(5)}, {node.OnFull(node.Block), node.Depth(1000)}}},
+		"drop-oldest": {subs: [][]node.SubOption{{node.OnFull(node.DropOldest), node.Depth(5)}, {node.Depth(1000)}}},
+		"quota":       {subs: [][]node.SubOption{{node.OnFull(node.DropNewest), node.Depth(1000), node.Quota(5000)}}},
+		"no consent":  {subs: [][]node.SubOption{{node.OnFull(node.Block), node.Depth(5)}, {node.OnFull(node.Block), node.Depth(7)}}},
+		"full": {pub: []node.PubOption{node.AllowBlock(time.Millisecond)},
+			subs: [][]node.SubOption{{node.OnFull(node.Block), node.Depth(5)}, {node.OnFull(node.Block), node.Depth(1000)}}, full: true},
+		"kept":            {pub: []node.PubOption{node.Keep(7)}, subs: [][]node.SubOption{{node.OnFull(node.DropNewest), node.Depth(5)}}, kept: 7},
+		"kept for nobody": {pub: []node.PubOption{node.Keep(7)}, kept: 7},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBus(t)
+			n := b.attach("pub")
+			p := b.publisher(n, "a", c.pub...)
+			var subs []*node.Subscription
+			for i, opts := range c.subs {
+				subs = append(subs, b.subscribe(b.attach(fmt.Sprint("sub", i)), "a", opts...))
+			}
+			for range 3 {
+				err := p.PublishBatch(b.ctx, payloads(150))
+				if c.full != errors.Is(err, node.ErrFull) || !c.full && err != nil {
+					t.Fatal(err)
+				}
+				for _, s := range subs {
+					for {
+						m, ok, err := s.TryReceive()
+						if err != nil {
+							t.Fatal(err)
+						}
+						if !ok {
+							break
+						}
+						if want := 8 + number(m)%4*700; len(m.Bytes()) != want {
+							t.Errorf("message %d has %d bytes, want %d", number(m), len(m.Bytes()), want)
+						}
+						if err := m.Release(); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+				if some := node.Referenced(n); some != c.kept {
+					t.Errorf("%d blocks are somebody's, want %d", some, c.kept)
+				}
+			}
+			// The last that one has before its route ends are taken back with it.
+			if len(subs) > 0 {
+				_ = p.PublishBatch(b.ctx, payloads(150)) // as above
+				if err := subs[0].Close(b.ctx); err != nil {
+					t.Fatal(err)
+				}
+				for _, s := range subs[1:] {
+					b.drain(s, int(s.Stats().Unread))
+				}
+				eventually(t, func() string {
+					if some := node.Referenced(n); some != c.kept {
+						return fmt.Sprintf("%d blocks are somebody's, want %d", some, c.kept)
+					}
+					return ""
+				})
+			}
+		})
+	}
+}

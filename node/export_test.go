@@ -288,3 +288,18 @@ func Waiting(n *Node, name string) (waiting int, seated bool) {
 	}
 	return waiting, seated
 }
+
+// Referenced is how many of n's blocks somebody has: a route, a topic that keeps it, a loan. What readers have returned is taken back first.
+func Referenced(n *Node) (some int) {
+	n.reclaimRoutes()
+	n.mag.mu.Lock()
+	defer n.mag.mu.Unlock()
+	for _, b := range n.mag.grants {
+		b.home.mu.Lock()
+		if b.refs != 0 {
+			some++
+		}
+		b.home.mu.Unlock()
+	}
+	return some
+}

@@ -56,7 +56,9 @@ func (r *inRoute) addTopics(added []*bhomev1.TopicID) {
 	r.topicsMu.Lock()
 	defer r.topicsMu.Unlock()
 	for _, t := range added {
-		r.topics[t.GetId()] = newTopicName(t)
+		if have := r.topics[t.GetId()]; have == nil || have.name != t.GetName() { // else it knows how far it has come
+			r.topics[t.GetId()] = newTopicName(t)
+		}
 	}
 }
 
