@@ -2,7 +2,6 @@ package wire
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"strings"
 	"testing"
@@ -95,14 +94,6 @@ func FuzzInline(f *testing.F) {
 			t.Errorf("%x: %d slots of %d", first, slots, in.Slots())
 		}
 	})
-}
-
-func wordBytes(words []uint64) []byte {
-	var b []byte
-	for _, w := range words {
-		b = binary.NativeEndian.AppendUint64(b, w)
-	}
-	return b
 }
 
 // FuzzHeader: a header that is decoded is encoded to the same bytes.
