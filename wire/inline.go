@@ -34,17 +34,25 @@ func (h InlineHead) At(length int, seq uint32) InlineHead {
 	return InlineHead{h.First | Word(length)<<inlineLenAt, h.Meta>>32<<32 | uint64(seq)}
 }
 
-// Kind, Topic, Seq and Stamp are Inline's.
-func (h InlineHead) Kind() Kind    { return Kind(h.First >> inlineKindAt & inlineKindMask) }
+// Kind is what the message is.
+func (h InlineHead) Kind() Kind { return Kind(h.First >> inlineKindAt & inlineKindMask) }
+
+// Topic is the topic's id.
 func (h InlineHead) Topic() uint32 { return uint32(h.First >> inlineTopicAt) }
-func (h InlineHead) Seq() uint32   { return uint32(h.Meta) }
+
+// Seq is the low half of the publisher's sequence number.
+func (h InlineHead) Seq() uint32 { return uint32(h.Meta) }
+
+// Stamp is the low half of when it was sent, ms of CLOCK_MONOTONIC_COARSE.
 func (h InlineHead) Stamp() uint32 { return uint32(h.Meta >> 32) }
 
 // Len is how many bytes of payload there are, if InlineSlots has found the word good.
 func (h InlineHead) Len() int { return int(h.First >> inlineLenAt & inlineLenMask) }
 
-// HasCorr and HasTrace tell what comes between the head and the payload.
-func (h InlineHead) HasCorr() bool  { return h.First&inlineHasCorr != 0 }
+// HasCorr reports whether a correlation id follows the head.
+func (h InlineHead) HasCorr() bool { return h.First&inlineHasCorr != 0 }
+
+// HasTrace reports whether a trace context follows the head and the correlation id.
 func (h InlineHead) HasTrace() bool { return h.First&inlineHasTrace != 0 }
 
 // IsInline reports whether w begins an inline record.
