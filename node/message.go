@@ -135,8 +135,17 @@ func (m Message) misuse() error {
 	return fmt.Errorf("release a message: %w", ErrReleased)
 }
 
-// age is how long ago it was sent, by the low half of the milliseconds.
-func (m *received) age() time.Duration {
-	ms := int32(uint32(shmio.CoarseNow()/1e6) - m.rec.Head.Stamp())
-	return time.Duration(max(ms, 0)) * time.Millisecond
+// age is how long ago it was sent.
+func (m *received) age() time.Duration { return m.ageAt(shmio.CoarseNow()) }
+
+// ageAt is age at now. An inline record says only the low half of the milliseconds.
+func (m *received) ageAt(now uint64) time.Duration {
+	if !m.rec.IsBlock() {
+		ms := int32(uint32(now/1e6) - m.rec.Head.Stamp())
+		return time.Duration(max(ms, 0)) * time.Millisecond
+	}
+	if stamp := m.rec.Head.Meta; stamp < now {
+		return time.Duration(now - stamp)
+	}
+	return 0
 }

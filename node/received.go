@@ -10,7 +10,7 @@ import (
 
 // received is one message, once resolve has looked at it: its bytes are in the sender's memory or in the record.
 type received struct {
-	rec shmio.Record // Head, Corr and Payload are a block's, too
+	rec shmio.Record // Head, Corr and Payload are a block's, too, but that Head.Meta is its stamp: ns of CLOCK_MONOTONIC_COARSE
 	seq uint64       // the publisher's
 }
 
@@ -57,7 +57,8 @@ func (r *inRoute) resolveBlock(m *received) error {
 
 // found notes what a block's header says.
 func (m *received) found(payload []byte, topic uint32, id, stamp, seq uint64, kind wire.Kind) {
-	m.rec.Head, m.rec.Corr, m.rec.Payload, m.seq = wire.NewInlineHead(kind, topic, uint32(seq), uint32(stamp/1e6)), id, payload, seq
+	m.rec.Head, m.rec.Corr, m.rec.Payload, m.seq = wire.NewInlineHead(kind, topic, 0, 0), id, payload, seq
+	m.rec.Head.Meta = stamp // whole: what a topic keeps may be older than an inline record's stamp can say
 }
 
 // quick is read of a message on t that is inline, or whose block was looked up. false: it is on another, or rubbish, as read finds out, for

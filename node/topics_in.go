@@ -22,8 +22,15 @@ func (t *topicName) saw(seq uint64) {
 	}
 }
 
-// extend is the sequence number of which low is the low half, near late.
-func extend(late uint64, low uint32) uint64 { return late + uint64(int64(int32(low-uint32(late)))) }
+// extend is the sequence number of which low is the low half, the one nearest to late. Before anything has come that is 0, and the
+// numbers from 2^32 on can't be told from the first ones until a message in a block says which they are.
+func extend(late uint64, low uint32) uint64 {
+	seq := late + uint64(int64(int32(low-uint32(late))))
+	if int64(seq) < 0 {
+		seq += 1 << 32
+	}
+	return seq
+}
 
 // has makes m a message on t.
 func (t *topicName) has(m *received) {
@@ -56,9 +63,12 @@ func (r *inRoute) addTopics(added []*bhomev1.TopicID) {
 	r.topicsMu.Lock()
 	defer r.topicsMu.Unlock()
 	for _, t := range added {
-		if have := r.topics[t.GetId()]; have == nil || have.name != t.GetName() { // else it knows how far it has come
-			r.topics[t.GetId()] = newTopicName(t)
+		have := r.topics[t.GetId()]
+		if have != nil && have.name == t.GetName() {
+			continue // it knows how far it has come
 		}
+		r.topics[t.GetId()] = newTopicName(t)
+		r.last.CompareAndSwap(have, nil)
 	}
 }
 

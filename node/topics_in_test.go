@@ -33,6 +33,19 @@ func TestSequenceNumbersAreExtendedByTopic(t *testing.T) {
 		}
 		r.addTopics(told) // told again
 	}
+	for _, seq := range []uint64{5, 1<<31 - 1, 1<<31 + 5, 1<<32 - 1} { // the first that comes
+		r := &inRoute{topics: map[uint32]*topicName{}}
+		r.addTopics(told)
+		sl := message(1, seq)
+		if r.topic(1).has(&sl.received); sl.seq != seq {
+			t.Errorf("number %#x, want %#x", sl.seq, seq)
+		}
+	}
+	r.addTopics([]*bhomev1.TopicID{{Id: 2, Name: "another"}})
+	if name := r.topic(2).name; name != "another" {
+		t.Errorf("topic 2 is called %q", name)
+	}
+	r.addTopics(told[1:])
 	var sls []*slot
 	for i := range uint64(8) {
 		sls = append(sls, message(1, 5<<32+11+i))

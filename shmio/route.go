@@ -112,9 +112,12 @@ func (s RouteSpec) recordLimit() uint64 {
 }
 
 // InlineLimit is how many bytes of payload (correlation id and trace context counted) travel inside the ring: 0 to
-// wire.MaxInline. Longer messages need a block.
+// wire.MaxInline; -1: none, not even an empty message. Longer messages need a block.
 func (s RouteSpec) InlineLimit() int {
-	return 8 * (max(2, int(s.recordLimit())) - 2)
+	if limit := s.recordLimit(); limit >= 2 {
+		return 8 * (int(limit) - 2)
+	}
+	return -1
 }
 
 // holdLimit is how many blocks a receiver may hold read and unreturned. Where Out is not above Depth (the links), only

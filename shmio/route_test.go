@@ -132,9 +132,9 @@ func TestRouteSpec(t *testing.T) {
 		writer, reader uint64
 		inline         int
 	}{
-		{RouteSpec{ID: 1, Slots: 1, Depth: 1, Out: 1}, 768, 640, 0},          // 640 + 8 + 2×16, 512 + 2×8
+		{RouteSpec{ID: 1, Slots: 1, Depth: 1, Out: 1}, 768, 640, -1},         // 640 + 8 + 2×16, 512 + 2×8
 		{RouteSpec{ID: 1, Slots: 512, Depth: 512, Out: 32}, 5760, 1024, 256}, // a link
-		{RouteSpec{ID: 1, Slots: 512, Depth: 512, Out: 520}, 640 + 4096 + 2048*16, 512 + 2048*8, 0},
+		{RouteSpec{ID: 1, Slots: 512, Depth: 512, Out: 520}, 640 + 4096 + 2048*16, 512 + 2048*8, -1},
 		{RouteSpec{ID: 1, Slots: 1024, Depth: 64, Out: 128}, 640 + 8192 + 4096, 512 + 2048, 112},
 		{RouteSpec{ID: 1, Slots: 8, Depth: 2, Out: 3}, 640 + 64 + 128 + 64, 640, 16},
 		{RouteSpec{ID: 1, Slots: 8, Depth: 3, Out: 5}, 640 + 64 + 16*16 + 64, 640, 0},

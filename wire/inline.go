@@ -29,7 +29,7 @@ func NewInlineHead(kind Kind, topic, seq, stamp uint32) InlineHead {
 	return InlineHead{inlineTag | Word(kind)<<inlineKindAt | Word(topic)<<inlineTopicAt, uint64(seq) | uint64(stamp)<<32}
 }
 
-// At is the head of a record of no length like h, with so many bytes, 0 to MaxInline, and the sequence number seq.
+// At is h with so many bytes more, 0 to MaxInline in all, and the sequence number seq.
 func (h InlineHead) At(length int, seq uint32) InlineHead {
 	return InlineHead{h.First | Word(length)<<inlineLenAt, h.Meta>>32<<32 | uint64(seq)}
 }
