@@ -199,6 +199,18 @@ func (n *Node) whyClosed() error {
 	return ErrClosed
 }
 
+// orClosed is err, or why the node is closed if err is only what comes of that: a question was on its way to the center.
+func (n *Node) orClosed(err error) error {
+	select {
+	case <-n.closing:
+		if errors.Is(err, ErrDisconnected) {
+			return n.whyClosed()
+		}
+	default:
+	}
+	return err
+}
+
 func (n *Node) publisherID() uint16 { return uint16(n.procIndex.Load()) }
 
 // awaitLink waits for a center.

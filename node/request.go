@@ -305,7 +305,7 @@ func (n *Node) WaitForService(ctx context.Context, topic string) error {
 	for {
 		c := n.changed.C()
 		if err := sc.known(ctx); err != nil {
-			return fmt.Errorf("wait for service %q: %w", topic, err)
+			return fmt.Errorf("wait for service %q: %w", topic, n.orClosed(err))
 		}
 		if len(*sc.routes.Load()) > 0 {
 			return nil
