@@ -82,8 +82,8 @@ func (r *inRoute) topic(id uint32) *topicName {
 
 func (r *inRoute) findTopic(id uint32) *topicName {
 	r.topicsMu.RLock()
+	defer r.topicsMu.RUnlock() // not before last is stored: addTopics may replace t
 	t := r.topics[id]
-	r.topicsMu.RUnlock()
 	if t != nil {
 		r.last.Store(t)
 	}

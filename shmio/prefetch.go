@@ -2,7 +2,8 @@ package shmio
 
 import "github.com/bhome-bus/bhome/wire"
 
-// How many lines of a block are asked for beforehand: those behind them the processor finds out itself (docs/decisions/0030, 0033).
+// How many lines of a block are asked for before it is written: those behind them the processor finds out itself (docs/decisions/0030).
+// Before it is read they are up to 17 (prefetchRead; docs/decisions/0033).
 const (
 	lineBytes  = 64
 	writeLines = 9
