@@ -40,7 +40,8 @@ type center struct {
 	handlers map[uint32]*actor.PID
 	timer    scheduler.CancelFunc
 	ticks    uint64
-	queries  *atomic.Int64 // goroutines that answer; pairs with their end
+	living   map[uint64]struct{} // the sessions, for the ticks: read only once made; nil: they have changed
+	queries  *atomic.Int64       // goroutines that answer; pairs with their end
 	stopping bool
 	refusals refusals
 	checks   checks
@@ -54,6 +55,9 @@ type admitted struct {
 	id     Identity
 	online bool
 	busy   bool                 // it has something to look after every second
+	heart  *shmio.Segment       // its node's segment 0; it may be closed
+	beats  uint64               // the counter of its heart, as last seen
+	beat   int64                // when that was seen to move, ns
 	adrift bool                 // its process lives, its socket is gone
 	asks   map[string]*peerOver // who want to know when it is gone
 }
@@ -318,7 +322,8 @@ func (c *center) admit(ctx actor.Context, a *admission) {
 		c.leave(a.cred.UID)
 		return
 	}
-	c.sessions[id.Session] = &admitted{pid: pid, id: id}
+	c.sessions[id.Session] = &admitted{pid: pid, id: id, heart: a.seg0}
+	c.living = nil
 	c.public.Counter(0).Store(uint64(len(c.sessions)))
 }
 
@@ -400,6 +405,7 @@ func (c *center) tellOver(ctx actor.Context, a *admitted) {
 // forget drops a session from the center's own records.
 func (c *center) forget(a *admitted) {
 	delete(c.sessions, a.id.Session)
+	c.living = nil
 	for _, other := range c.sessions {
 		delete(other.asks, a.pid.Id)
 	}
@@ -450,9 +456,16 @@ func (c *center) terminated(ctx actor.Context, who *actor.PID) {
 	}
 }
 
-// idleTicks is how many seconds lie between two looks at a session without routes.
+// idleTicks is how many seconds lie between two looks at the hearts of those that aren't busy.
 func idleTicks(offlineAfter time.Duration) uint64 {
 	return uint64(min(5, max(1, offlineAfter/(4*time.Second))))
+}
+
+// look counts the node's heartbeats.
+func (a *admitted) look(now int64) {
+	if n, open := a.heart.CounterUntilClose(shmio.CounterBeats); open && n != a.beats { // any change will do
+		a.beats, a.beat = n, now
+	}
 }
 
 // onTick is the second's work: the sweep, the heartbeats, the public counters.
@@ -460,20 +473,33 @@ func (c *center) onTick(ctx actor.Context) {
 	if c.cfg.hooks.ownTicks {
 		return
 	}
-	now := monotonic()
+	c.tickAll(ctx, monotonic())
+}
+
+// tickAll tells whom it concerns that it is now.
+func (c *center) tickAll(ctx actor.Context, now int64) {
 	c.refusals.expire(now)
-	living := make(map[uint64]struct{}, len(c.sessions))
-	// Sessions that only have to be heard of now and then are looked after more rarely.
+	// The others are woken only if their nodes fall silent: 1,000 idle ones cost 1,000 loads now and then. A node's heart
+	// beats three times in OfflineAfter.
 	c.ticks++
-	idleToo := c.ticks%idleTicks(c.cfg.OfflineAfter) == 0
-	for id, a := range c.sessions {
-		living[id] = struct{}{}
-		if a.busy || idleToo {
-			ctx.Send(a.pid, &tick{now: now})
+	look := c.ticks%idleTicks(c.cfg.OfflineAfter) == 0
+	for _, a := range c.sessions {
+		if a.busy || look {
+			a.look(now)
+		}
+		if a.busy || look && now-a.beat > int64(c.cfg.OfflineAfter*2/3) {
+			ctx.Send(a.pid, &tick{now: now, beat: a.beat})
+		}
+	}
+	if c.living == nil {
+		c.living = make(map[uint64]struct{}, len(c.sessions))
+		for id := range c.sessions {
+			c.living[id] = struct{}{}
 		}
 	}
 	ctx.Send(c.roles.pubsub, &tick{now: now})
 	ctx.Send(c.roles.registry, &tick{now: now})
 	ctx.Send(c.roles.procs, &tick{now: now})
-	ctx.Send(c.roles.msgs, &tick{now: now, public: c.public, alive: func(s uint64) bool { _, ok := living[s]; return ok }})
+	living := c.living
+	ctx.Send(c.roles.msgs, &tick{now: now, public: c.public, sessions: len(living), alive: func(s uint64) bool { _, ok := living[s]; return ok }})
 }

@@ -11,7 +11,8 @@ import (
 
 // fakeContext is an actor.Context for record keepers that are tested without an actor system: it keeps what is sent.
 type fakeContext struct {
-	actor.Context // nil: whatever else is called fails the test
+	actor.Context     // nil: whatever else is called fails the test
+	message       any // that is received
 	sent          []sentMsg
 	responded     []any
 }
@@ -21,6 +22,7 @@ type sentMsg struct {
 	msg any
 }
 
+func (f *fakeContext) Message() any              { return f.message }
 func (f *fakeContext) Self() *actor.PID          { return &actor.PID{Id: "self"} }
 func (f *fakeContext) Send(to *actor.PID, m any) { f.sent = append(f.sent, sentMsg{to, m}) }
 func (f *fakeContext) Respond(m any)             { f.responded = append(f.responded, m) }

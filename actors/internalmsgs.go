@@ -13,9 +13,12 @@ import (
 
 // tick is the center's one-second timer, passed on to whom it concerns.
 type tick struct {
-	now    int64
-	alive  func(session uint64) bool // to MsgRecords: a snapshot's
-	public *shmio.Segment            // to MsgRecords: where the sums go
+	now  int64
+	beat int64 // to Sessions: when the node's heart was seen to beat
+	// To MsgRecords:
+	alive    func(session uint64) bool // a snapshot's
+	sessions int                       // its number
+	public   *shmio.Segment            // where the sums go
 }
 
 // asker is where an answer goes: a frame of some session, or an actor outside.

@@ -15,7 +15,6 @@ import (
 
 	"github.com/bhome-bus/bhome/node"
 	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
-	"github.com/bhome-bus/bhome/shmio"
 )
 
 // later has a session believe that so much time has passed. The center's own ticks would undo it.
@@ -99,18 +98,19 @@ func TestUnresponsive(t *testing.T) {
 	}
 }
 
-// A heart that only moves its counter is heard, and its silence too.
-func TestHeartbeatsAreCounted(t *testing.T) {
+// A heart that only moves its counter is heard, and its silence too. That the center sees it move is TestIdleSessionsSleep's.
+func TestHeartbeatsAreHeard(t *testing.T) {
 	b := newTestBus(t, func(c *Config) { c.OfflineAfter, c.KillAfter, c.hooks.ownTicks = time.Minute, time.Hour, true })
 	r := b.onlineRaw("quiet")
 	for minute, step := range []struct {
 		beats bool
 		state string
 	}{{true, "online"}, {true, "online"}, {false, "online"}, {false, "unresponsive"}, {true, "online"}, {false, "online"}, {false, "unresponsive"}} {
+		later := &tick{now: monotonic() + int64(minute+1)*int64(59*time.Second)}
 		if step.beats {
-			r.seg0.Counter(shmio.CounterBeats).Add(1)
+			later.beat = later.now
 		}
-		b.later(r.session, time.Duration(minute+1)*59*time.Second)
+		b.system.Root.Send(b.sessionPID(r.session), later)
 		if s := b.state("quiet"); s != step.state {
 			t.Fatalf("look %d: %s, want %s", minute+1, s, step.state)
 		}

@@ -436,3 +436,40 @@ func TestSegmentsPerUID(t *testing.T) {
 		t.Errorf("nothing is left, and %v and %d bytes are charged", m.uids, m.bus)
 	}
 }
+
+// What has been swept costs nothing until something happens; a missed end is found all the same.
+func TestSweepRests(t *testing.T) {
+	m := newMsgRecords(testConfig())
+	n := &nodeRecord{session: 1000, pages: newNodePages()}
+	n.pages.add(&dataSegment{base: 256, size: 1 << 20})
+	n.pages.add(&dataSegment{base: 1 << 20, size: 1 << 20})
+	n.pages.segs[1].dropping = true
+	m.nodes[n.session] = n
+	m.count(n, 2<<20)
+	looks := 0
+	sweep := func(second, sessions int) {
+		m.sweep(&fakeContext{}, &tick{now: int64(second) * int64(time.Second), sessions: sessions, alive: func(uint64) bool { looks++; return sessions > 0 }})
+	}
+	sweep(1, 1)
+	sweep(2, 1)
+	if looks != 1 {
+		t.Fatalf("%d looks at a node of which nothing was heard since the first", looks)
+	}
+	m.Receive(&fakeContext{message: &nodeNamed{}})
+	n.pages.segs[1].dropping, n.pages.segs[1].emptySince = false, int64(2*time.Second)
+	for second := 3; second <= 7; second++ { // it has been empty for too short a time
+		sweep(second, 1)
+	}
+	if looks != 6 || n.pages.segs[1].dropping {
+		t.Fatalf("%d looks until the segment may go, want 6; dropping: %v", looks, n.pages.segs[1].dropping)
+	}
+	sweep(8, 1)
+	sweep(9, 1)
+	if looks != 7 || !n.pages.segs[1].dropping {
+		t.Fatalf("%d looks when it has gone, want 7; dropping: %v", looks, n.pages.segs[1].dropping)
+	}
+	sweep(10, 0)
+	if len(m.nodes) != 0 {
+		t.Error("the end that was missed isn't found")
+	}
+}

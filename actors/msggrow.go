@@ -159,12 +159,16 @@ func (m *msgRecords) adoptGrants(r *reportGrants) {
 
 // sweep goes through the records, each second at most a tenth of them or ten thousand, going on where it stopped: it
 // frees those of sessions whose end was missed, refuses requests that waited too long, and lets empty segments go.
-// Nothing is taken from a living process.
+// Nothing is taken from a living process. Where nothing has happened since, and nothing waits for its time, it costs nothing.
 func (m *msgRecords) sweep(c actor.Context, t *tick) {
+	m.refusals.expire(t.now)
+	if m.swept && len(m.nodes) == t.sessions {
+		return
+	}
 	sessions := make([]uint64, 0, len(m.nodes))
 	total := 0
 	m.export(t.public)
-	m.refusals.expire(t.now)
+	m.swept = true
 	for s, n := range m.nodes {
 		sessions = append(sessions, s)
 		total += n.pages.blocks
@@ -176,6 +180,7 @@ func (m *msgRecords) sweep(c actor.Context, t *tick) {
 		n := m.nodes[sessions[(at+i)%len(sessions)]]
 		m.sweepAt = n.session
 		if limit -= n.pages.blocks + 1; limit < 0 {
+			m.swept = false
 			break
 		}
 		m.sweepAt++
@@ -188,8 +193,11 @@ func (m *msgRecords) sweep(c actor.Context, t *tick) {
 			if len(g.waiting) > 0 && t.now-g.since > int64(waitForGrowth) {
 				m.giveUpGrowth(c, n, g)
 			}
+			m.swept = m.swept && len(g.waiting) == 0
 		}
-		m.dropEmpty(c, n, t.now)
+		if !m.dropEmpty(c, n, t.now) {
+			m.swept = false
+		}
 		m.garbage.Let(n.pages.garbage)
 		n.pages.garbage = 0
 	}
@@ -205,21 +213,29 @@ func (m *msgRecords) giveUpGrowth(c actor.Context, n *nodeRecord, g *growth) {
 	c.Send(n.pid, late)
 }
 
-// dropEmpty asks a node to let a segment go that has been empty for a while; never its first.
-func (m *msgRecords) dropEmpty(c actor.Context, n *nodeRecord, now int64) {
+// dropEmpty asks a node to let a segment go that has been empty for a while; never its first. It says whether that was all:
+// no segment has been empty for too short a time.
+func (m *msgRecords) dropEmpty(c actor.Context, n *nodeRecord, now int64) (all bool) {
+	all = true
 	n.pages.releaseIdleRuns(now)
 	for i, d := range n.pages.segs {
 		if i == 0 {
 			continue
 		}
-		if d.used == 0 && !d.dropping && d.emptySince == 0 {
+		if d.used > 0 || d.dropping {
+			continue
+		}
+		if d.emptySince == 0 {
 			d.emptySince = now
 		}
-		if d.used == 0 && !d.dropping && now-d.emptySince > int64(dropAfter) {
-			d.dropping = true
-			c.Send(n.pid, &dropSegment{number: d.number, place: segmentPlace{d.base, d.generation}})
+		if now-d.emptySince <= int64(dropAfter) {
+			all = false
+			continue
 		}
+		d.dropping = true
+		c.Send(n.pid, &dropSegment{number: d.number, place: segmentPlace{d.base, d.generation}})
 	}
+	return all
 }
 
 // page lists granted blocks, in order of session and place.

@@ -37,6 +37,7 @@ type msgRecords struct {
 	garbage            shmio.Garbage
 	lateFrees, refused uint64
 	sweepAt            uint64 // session where the sweep goes on
+	swept              bool   // all of it, and until a message comes a sweep has nothing to do
 }
 
 // segmentUse is what the nodes of a uid have in segments.
@@ -86,6 +87,9 @@ func monotonic() int64 { return int64(shmio.CoarseNow()) }
 
 // Receive is the actor.
 func (m *msgRecords) Receive(c actor.Context) {
+	if _, only := c.Message().(*tick); !only {
+		m.swept = false
+	}
 	switch msg := c.Message().(type) {
 	case *nodeAttach:
 		base, gen, err := m.attach(msg)

@@ -105,7 +105,6 @@ type session struct {
 
 	dropped []*nodeSegment // data segments that the node let go, for dropGrace
 	heard   int64          // when the node last said something, ns
-	beats   uint64         // its heart's counter, as last seen
 
 	pieces    map[routeEnd][]*bhomev1.TopicID // of reported routes whose rest is to come
 	reporting int                             // how many topics those are
@@ -177,7 +176,6 @@ func (s *session) Receive(c actor.Context) {
 		s.cut(c, fmt.Errorf("its queues: %w", m.Err))
 	case *chunk:
 		s.onChunk(c, m)
-		s.tellBusy(c)
 	case *lateReplies:
 		s.answer(m.replies, m.refusals)
 	case *downSpace:
@@ -209,6 +207,7 @@ func (s *session) Receive(c actor.Context) {
 	case *endSession:
 		s.end(c, m.reason)
 	case *tick:
+		s.heard = max(s.heard, m.beat)
 		s.onTick(c, m.now)
 	case *procInited:
 		s.onProcInited(m)
@@ -241,6 +240,9 @@ func (s *session) Receive(c actor.Context) {
 		}
 	default:
 		s.onRouteMessage(c, m)
+	}
+	if !s.busy && s.leftOver() {
+		s.tellBusy(c)
 	}
 }
 

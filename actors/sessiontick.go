@@ -7,7 +7,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
-	"github.com/bhome-bus/bhome/shmio"
 )
 
 // tellState tells Registry whether the node is to be chosen as a provider.
@@ -15,7 +14,7 @@ func (s *session) tellState(c actor.Context) {
 	c.Send(s.roles.registry, &nodeState{session: s.id.Session, online: s.state == stateOnline && !s.offline && !s.detach})
 }
 
-// onTick looks after the node once a second.
+// onTick looks after the node: once a second, or, if there is nothing to do but that, when it has been silent for a while.
 func (s *session) onTick(c actor.Context, now int64) {
 	s.expirePending(now)
 	s.dropEarly(now)
@@ -28,8 +27,8 @@ func (s *session) onTick(c actor.Context, now int64) {
 	if s.state != stateOnline {
 		return
 	}
-	if s.waitsForUs() || s.hasBeaten() {
-		s.heard = now // if it waits, we are the ones who don't listen
+	if s.waitsForUs() {
+		s.heard = now // we are the ones who don't listen
 	}
 	silent := time.Duration(now - s.heard)
 	switch {
@@ -50,24 +49,22 @@ func (s *session) onTick(c actor.Context, now int64) {
 	}
 }
 
-// hasBeaten tells whether the node's heart has moved its counter since the last look.
-func (s *session) hasBeaten() bool {
-	n := s.control[0].seg.Counter(shmio.CounterBeats).Load() // pairs with the node's Add; any change will do
-	last := s.beats
-	s.beats = n
-	return n != last
-}
-
-// sessionBusy says whether a session wants every tick: it sends on routes, or answers wait.
+// sessionBusy says whether a session wants every tick: its node sends on routes, has yet to tell its half of one, or
+// something is left for later.
 type sessionBusy struct {
 	session uint64
 	busy    bool
 }
 
+// leftOver tells whether there is something that a tick would look after, besides the routes that the node sends on.
+func (s *session) leftOver() bool {
+	return s.offline || s.current != nil || len(s.deferred)+len(s.early)+len(s.dropped) > 0 || s.pendingCount() > 0
+}
+
 func (s *session) tellBusy(c actor.Context) {
-	busy := s.pendingCount()+len(s.early) > 0 || s.offline
-	for end := range s.routes {
-		if busy = busy || end.role == bhomev1.Role_ROLE_WRITER; busy {
+	busy := s.leftOver()
+	for end, r := range s.routes {
+		if busy = busy || end.role == bhomev1.Role_ROLE_WRITER || r.half == nil; busy {
 			break
 		}
 	}

@@ -140,7 +140,7 @@ func (s SegmentSpec) validate() error {
 
 // Segment is one mapped segment: our own, writable, or another's, read-only (a store through a view of that one is a
 // fault that kills the process). Its views are valid until Close. Methods that load are safe for concurrent use; Close
-// is not concurrent with the use of the segment or its views.
+// is not concurrent with the use of the segment or its views, but for CounterUntilClose.
 type Segment struct {
 	spec     SegmentSpec
 	writable bool
@@ -340,6 +340,16 @@ func (s *Segment) At(place uint32, n uint64) ([]byte, error) {
 // Counter is one of the segment's counters, 0 to 15; only the owner stores.
 func (s *Segment) Counter(i int) *atomic.Uint64 {
 	return view[atomic.Uint64](s.mem, countersAt+8*uint64(i))
+}
+
+// CounterUntilClose loads counter i for one whom the end of the segment may overtake: false, it is closed.
+func (s *Segment) CounterUntilClose(i int) (n uint64, open bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mem == nil {
+		return 0, false
+	}
+	return s.Counter(i).Load(), true // pairs with the owner's Add
 }
 
 // Counters loads all counters.
