@@ -14,7 +14,7 @@ import (
 const (
 	fanSize     = 1 << 10 // bytes
 	fanDepth    = 1024
-	fanMessages = 3_300_000 // in a second of Config.Each, received by all
+	fanMessages = 10_000_000 // in a second of Config.Each, received by all
 	requests    = 330_000
 )
 

@@ -20,12 +20,13 @@ type GrowConfig struct {
 	Topics    int           // at most
 	Subs      int           // subscribers at most
 	Held      int           // messages at most
+	Depth     int           // messages that may wait at most
 	Total     int           // messages of a measurement with many processes
 }
 
 // Point is one measurement on a curve.
 type Point struct {
-	Curve  string  `json:"curve"` // size, topics, held, publishers or subscribers
+	Curve  string  `json:"curve"` // size, topics, held, depth, publishers or subscribers
 	X      int     `json:"x"`
 	P50    int64   `json:"p50_ns,omitempty"` // there and back, spinning
 	PerSec float64 `json:"msgs_per_sec"`     // published one way
@@ -55,14 +56,14 @@ func Grow(ctx context.Context, cfg GrowConfig, launch Launcher, out io.Writer) (
 		r, err := pair(ctx, c)
 		return Point{PerSec: r.PerSec, Bytes: r.PerSec * float64(c.Size), Allocs: r.Allocs}, err
 	}
-	crowd := func(ctx context.Context, pubs, subs int) (Point, error) {
-		c := bench.Config{Socket: cfg.Socket, Topic: "suite.grow", Size: 64, Count: max(1, cfg.Total/pubs/subs), Pubs: pubs, Subs: subs,
-			Concurrency: 1, Depth: 256, Policy: node.Block, Timeout: 2 * time.Minute}
+	crowd := func(ctx context.Context, pubs, subs, size, depth int) (Point, error) {
+		c := bench.Config{Socket: cfg.Socket, Topic: "suite.grow", Size: size, Count: max(1, cfg.Total/pubs/subs), Pubs: pubs, Subs: subs,
+			Concurrency: 1, Batch: 64, Depth: depth, Policy: node.Block, Timeout: 2 * time.Minute}
 		if err := c.Normalize(); err != nil {
 			return Point{}, err
 		}
 		r, err := bench.PubSub(ctx, c, bench.Launcher(launch))
-		return Point{PerSec: r.MsgsPerSec, Bytes: r.MsgsPerSec * 64 * float64(subs), Lost: r.Lost}, err
+		return Point{PerSec: r.MsgsPerSec, Bytes: r.MsgsPerSec * float64(size*subs), Lost: r.Lost}, err
 	}
 	curves := []curve{
 		{"size", "message size, bytes", upTo([]int{8, 64, 256, 264, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20, 64 << 20}, cfg.Size),
@@ -81,10 +82,13 @@ func Grow(ctx context.Context, cfg GrowConfig, launch Launcher, out io.Writer) (
 			func(ctx context.Context, x int) (Point, error) {
 				return oneWay(ctx, pairConfig{Size: 1 << 10, Hold: x})
 			}},
+		{"depth", "messages of one publisher that may wait at each of four subscribing processes, 1 KiB in batches",
+			upTo([]int{64, 256, 512, 1024, 2048, 4096, 16_384}, cfg.Depth),
+			func(ctx context.Context, x int) (Point, error) { return crowd(ctx, 1, 4, 1<<10, x) }},
 		{"subscribers", "subscribing processes of one publisher, 64 B", upTo([]int{1, 2, 4, 8, 16, 32, 64, 128, 256}, cfg.Subs),
-			func(ctx context.Context, x int) (Point, error) { return crowd(ctx, 1, x) }},
+			func(ctx context.Context, x int) (Point, error) { return crowd(ctx, 1, x, 64, 256) }},
 		{"publishers", "publishing processes of one subscriber, 64 B", upTo([]int{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000}, cfg.Processes),
-			func(ctx context.Context, x int) (Point, error) { return crowd(ctx, x, 1) }},
+			func(ctx context.Context, x int) (Point, error) { return crowd(ctx, x, 1, 64, 256) }},
 	}
 	var points []Point
 	for _, c := range curves {
