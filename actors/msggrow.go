@@ -162,6 +162,9 @@ func (m *msgRecords) adoptGrants(r *reportGrants) {
 // Nothing is taken from a living process. Where nothing has happened since, and nothing waits for its time, it costs nothing.
 func (m *msgRecords) sweep(c actor.Context, t *tick) {
 	m.refusals.expire(t.now)
+	if m.garbage.Due() { // of the last sweep, too: one collection isn't all
+		m.background.Go(func() { m.garbage.Collect() })
+	}
 	if m.swept && len(m.nodes) == t.sessions {
 		return
 	}
@@ -201,7 +204,6 @@ func (m *msgRecords) sweep(c actor.Context, t *tick) {
 		m.garbage.Let(n.pages.garbage)
 		n.pages.garbage = 0
 	}
-	m.background.Go(func() { m.garbage.Collect() })
 }
 
 // giveUpGrowth refuses what waits for a segment. The segment itself may still come: its place stays reserved.

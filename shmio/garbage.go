@@ -30,6 +30,9 @@ const afterwards = 2
 // Let counts bytes of heap that nothing refers to any more.
 func (g *Garbage) Let(bytes int) { g.bytes.Add(uint64(max(bytes, 0))) }
 
+// Due tells whether Collect would look at the heap; it takes nanoseconds. What isn't worth a collection now may be when the heap is smaller.
+func (g *Garbage) Due() bool { return g.bytes.Load() >= garbageLeast || g.again.Load() > 0 }
+
 // Collect runs the garbage collector if enough was let go, or was lately, gives back what is free, and reports whether it did. It takes
 // milliseconds, with a large heap more, in which other goroutines go on.
 func (g *Garbage) Collect() bool {
