@@ -92,3 +92,52 @@ func TestSpinnerInACrowd(t *testing.T) {
 		}
 	}
 }
+
+// Who waits for what comes soon, again and again, looks at the clock and the crowd now and then; who has parked, or is in a crowd, at
+// once.
+func TestSpinnerWaitsForWhatComesSoon(t *testing.T) {
+	sp := spinner{strategy: Adaptive, budget: time.Hour}
+	sp.crowd = &crowd{count: func() (int, int) { return 1, 2 }, last: time.Now()}
+	look := func() (turns int) { // in which turn it looks
+		sp.begin()
+		for {
+			turns++
+			more, check := sp.again()
+			if !more {
+				t.Fatal("parks")
+			}
+			if check {
+				return turns
+			}
+		}
+	}
+	soon := func() { // what is waited for comes after one turn
+		sp.begin()
+		sp.again()
+	}
+	if n := look(); n != 1 {
+		t.Fatalf("the first wait looks in turn %d", n)
+	}
+	if n := look(); n != turnsSoon {
+		t.Fatalf("after one that ended soon it looks in turn %d", n)
+	}
+	if n := look(); n != 1 {
+		t.Fatalf("after one that didn't it looks in turn %d", n)
+	}
+	for range soonAtMost {
+		soon()
+	}
+	if n := look(); n != 1 {
+		t.Fatalf("after %d in turn it looks in turn %d", soonAtMost, n)
+	}
+	sp.parked(10 * time.Microsecond)
+	sp.budget = time.Hour
+	if n := look(); n != 1 {
+		t.Fatalf("after a park it looks in turn %d", n)
+	}
+	sp.crowd.here.Store(true)
+	sp.begin()
+	if more, check := sp.again(); more || !check {
+		t.Fatal("spins in a crowd")
+	}
+}

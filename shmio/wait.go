@@ -51,6 +51,8 @@ const (
 	wakeUp     = 50 * time.Microsecond  // what a park takes beyond the wait: across cores, and as much of the sleeper's core
 	startSpin  = 10 * time.Microsecond
 	looksATurn = 32  // looks a turn: some 0.3 µs
+	turnsSoon  = 4   // what comes in fewer turns comes soon, as an answer from another core does
+	soonAtMost = 31  // waits in turn that don't look at the clock and the crowd as long as what they wait for comes soon
 	turnsCheck = 8   // turns between two looks at the clock and the context
 	turnsGo    = 16  // between two yields to other goroutines: each costs as much as a turn, and may wake another thread
 	turnsOS    = 256 // between two yields to other processes, where there is no end to the spinning
@@ -61,6 +63,8 @@ type spinner struct {
 	strategy WaitStrategy
 	budget   time.Duration
 	turns    int
+	first    int // the turn in which the clock is looked at first
+	soon     int // waits that need not look before turnsSoon, if the one before hasn't either
 	start    time.Time
 	last     time.Duration // from start to the last look at the clock
 	crowd    *crowd
@@ -73,8 +77,16 @@ func newSpinner(s WaitStrategy) spinner {
 	return spinner{strategy: s, budget: startSpin, crowd: &theCrowd}
 }
 
-// begin starts a wait.
-func (sp *spinner) begin() { sp.turns, sp.last = 0, 0 }
+// begin starts a wait. A look at the clock takes as long as half a turn, in which what comes isn't seen.
+func (sp *spinner) begin() {
+	if sp.soon > 0 && sp.turns < turnsSoon && !sp.crowd.here.Load() {
+		sp.first = turnsSoon
+		sp.soon--
+	} else {
+		sp.first, sp.soon = 1, soonAtMost
+	}
+	sp.turns, sp.last = 0, 0
+}
 
 // again is called after every looksATurn looks that found nothing, and yields now and then. more: look on instead of
 // parking; check: look at the context, too.
@@ -94,7 +106,9 @@ func (sp *spinner) again() (more, check bool) {
 		return true, check
 	}
 	switch {
-	case sp.turns == 1: // what came at once cost no look at the clock
+	case sp.turns < sp.first:
+		return true, false
+	case sp.turns == sp.first: // what came at once cost no look at the clock
 		sp.start, sp.last = time.Now(), 0
 		every := crowdLook
 		if sp.budget <= minSpin {
@@ -123,6 +137,7 @@ func (sp *spinner) parked(d time.Duration) {
 	if sp.strategy != Adaptive {
 		return
 	}
+	sp.soon = 0 // it didn't come soon, however few the turns were
 	if waited := sp.last + d; waited < maxSpin+wakeUp {
 		sp.budget = min(maxSpin, max(2*waited, 2*minSpin))
 	} else {
