@@ -18,8 +18,9 @@ const (
 const batchChunk = 64
 
 // PublishBatch copies payloads and publishes them, in order; the queues' cursors move once for up to 64 of them, and the
-// receivers are woken once. Errors are Publish's, and say how many messages went before: to all subscribers; of the rest
-// some may have gone to some.
+// receivers are woken once. Messages of up to 9 KiB may share a block of up to 72 KiB, which comes back when the last of them is released: who
+// keeps one keeps all. Not if a subscriber's queue drops the oldest or has a quota under 1.2 MB, nor with Keep. Errors are Publish's, and say
+// how many messages went before: to all subscribers; of the rest some may have gone to some.
 func (p *Publisher) PublishBatch(ctx context.Context, payloads [][]byte) error {
 	for at := 0; at < len(payloads); {
 		n, err := p.publishChunk(ctx, payloads[at:min(len(payloads), at+batchChunk)])
@@ -35,14 +36,37 @@ func (p *Publisher) PublishBatch(ctx context.Context, payloads [][]byte) error {
 type batch struct {
 	payloads [][]byte
 	first    wire.Inline      // the head of the first, if it goes inline; the others have the numbers that follow
-	blocks   []shmio.Outgoing // those that don't go inline, each in its place, with a reference for each route; nil: all go inline
-	group    *blockGroup      // the blocks'
-	one      message          // what message made last
+	blocks   []shmio.Outgoing // of lent, with a reference for each route: those that don't go inline, each in its place; nil: all go inline
+	*lent
+	group *blockGroup // the blocks'
+	one   message     // what message made last
+}
+
+// lent is the blocks of a batch's messages; a topic has one for all its batches.
+type lent struct {
+	each  [batchChunk]shmio.Outgoing // zero: the message goes inline
+	runs  [batchChunk]uint8          // how many messages from this one on share its block, and then each says no more; 0: none
+	words [batchChunk]wire.Word      // of messages that share one: as PushRun wants them
 }
 
 func (b *batch) len() int { return len(b.payloads) }
 
-// inline tells whether message i goes inline.
+// run is the first of the messages that share a block with message i, and how many they are; 0: it shares none.
+func (b *batch) run(i int) (from, n int) {
+	if b.blocks == nil {
+		return i, 0
+	}
+	for {
+		n = int(b.runs[from])
+		next := from + max(n, 1)
+		if next > i {
+			return from, n
+		}
+		from = next
+	}
+}
+
+// inline tells whether message i, which shares no block, goes inline.
 func (b *batch) inline(i int) bool { return b.blocks == nil || b.blocks[i].Held == nil }
 
 // head is message i's, which goes inline.
@@ -54,9 +78,12 @@ func (b *batch) head(i int) wire.Inline {
 
 // message is message i, until the next call. It holds the reference to a block of the route that it is for.
 func (b *batch) message(i int) *message {
-	if b.inline(i) {
+	switch from, n := b.run(i); {
+	case n > 0:
+		b.one = message{b: b.blocks[from].Held.(*block), part: b.words[i].Alone(), held: 1}
+	case b.inline(i):
 		b.one = message{payload: b.payloads[i], in: b.head(i)}
-	} else {
+	default:
 		b.one = message{b: b.blocks[i].Held.(*block), held: 1}
 	}
 	return &b.one
@@ -89,9 +116,9 @@ func (p *Publisher) publishChunk(ctx context.Context, payloads [][]byte) (int, e
 		return tp.pushToAll(ctx, routes, &b)
 	}
 	takers := max(1, tp.takers(routes))
-	lent := tp.lend(ctx, &b, limit, int32(takers), now)
+	refused := tp.lend(ctx, &b, limit, int32(takers), now, takers == len(routes) && canShare(routes))
 	done, err := tp.pushToAll(ctx, routes, &b)
-	if takers > len(routes) { // the last reference is the topic's
+	if takers > len(routes) { // the last reference is the topic's, and no block is shared
 		for _, m := range b.blocks {
 			if m.Held != nil {
 				tp.sentLast(m.Held.(*block))
@@ -99,26 +126,29 @@ func (p *Publisher) publishChunk(ctx context.Context, payloads [][]byte) (int, e
 		}
 	}
 	clear(b.blocks)
-	if err == nil && lent != nil {
-		err = fmt.Errorf("send on %q: %w", tp.topic, lent) // what came before it went
+	if err == nil && refused != nil {
+		err = fmt.Errorf("send on %q: %w", tp.topic, refused) // what came before it went
 	}
 	return done, err
 }
 
 // lend numbers the messages of b, and copies those that don't go inline into blocks with so many references. An error ends b before the
-// message that has no block.
-func (tp *topicPub) lend(ctx context.Context, b *batch, limit int, refs int32, now uint64) error {
-	if tp.chunk == nil {
-		tp.chunk = new([batchChunk]shmio.Outgoing)
+// message that has no block. share: messages may share a block.
+func (tp *topicPub) lend(ctx context.Context, b *batch, limit int, refs int32, now uint64, share bool) error {
+	if tp.lent == nil {
+		tp.lent = new(lent)
 	}
-	b.blocks, b.group = tp.chunk[:0], tp.group()
+	b.lent, b.blocks, b.group = tp.lent, tp.lent.each[:0], tp.group()
 	h := tp.header(now)
 	image := h.Image()
 	for len(b.blocks) < len(b.payloads) {
 		rest := b.payloads[len(b.blocks):]
 		if len(rest[0]) <= limit {
 			tp.seq++
+			b.runs[len(b.blocks)] = 0
 			b.blocks = append(b.blocks, shmio.Outgoing{})
+		} else if share && tp.addShared(ctx, b, rest, limit, refs, &image) {
+			continue
 		} else if err := tp.addBlocks(ctx, b, rest, limit, refs, &image); err != nil {
 			b.payloads = b.payloads[:len(b.blocks)]
 			return err
@@ -159,6 +189,7 @@ func (tp *topicPub) addBlocks(ctx context.Context, b *batch, payloads [][]byte, 
 		bl.fill(payload, refs)
 		tp.seq++
 		image.Put(bl.mem, uint32(len(payload)), blockID(bl), tp.seq)
+		b.runs[len(b.blocks)] = 0
 		b.blocks = append(b.blocks, shmio.Outgoing{Held: bl, Word: bl.word, Size: uint64(len(payload))})
 	}
 	return nil

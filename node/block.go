@@ -26,6 +26,9 @@ type block struct {
 	_      [32]byte      // blocks of two lines begin where a line does
 }
 
+// offset is where in mem the header lies that w names.
+func (b *block) offset(w wire.Word) int { return int(w.From(b.word)) }
+
 // Returned implements shmio.Held: a route gives its reference back.
 func (b *block) Returned(uint64) { b.unref(1) }
 

@@ -303,3 +303,14 @@ func Referenced(n *Node) (some int) {
 	}
 	return some
 }
+
+// Regroup has the routes of n be of another access group than the blocks of what is sent on them, as when the rules have changed.
+func Regroup(n *Node) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, o := range n.out {
+		o.mu.Lock()
+		o.group = &blockGroup{mag: n.mag}
+		o.mu.Unlock()
+	}
+}

@@ -1,6 +1,10 @@
 package node
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"github.com/bhome-bus/bhome/shmio"
+)
 
 // lotPlaces is how many messages a lot has at most.
 const lotPlaces = 16
@@ -19,6 +23,7 @@ type lot struct {
 	full   uint64                   // of the word's places when all have been: always the same
 	owner  *slots                   // always the same, too
 	route  *inRoute                 // this is the messages': it stays while one of them is out
+	run    *shmio.Run               // that all are of; nil: not all are of one
 	blocks bool                     // there may be blocks among them
 	slots  []*slot                  // for each place who has it, or had it last; places that nobody has count as released
 	takers []atomic.Pointer[string] // Config.Debug, else nil: who took the message of each place. Pairs with misuse's load
@@ -35,9 +40,10 @@ func (l *lot) single() bool { return l.full == 1 }
 // serial is what the tags of its messages begin with, while it is the caller's.
 func (l *lot) serial() uint64 { return l.word.Load() >> serialShift }
 
-// lend makes messages of sls, of which there are at most lotPlaces, and which came on r, maybe blocks among them. The lot is the caller's, and not single.
-func (l *lot) lend(r *inRoute, blocks bool, sls []*slot, into []Message) {
-	l.route, l.blocks = r, blocks
+// lend makes messages of sls, of which there are at most lotPlaces, and which came on r, all of that run if it isn't nil, maybe blocks among
+// them. The lot is the caller's, and not single.
+func (l *lot) lend(r *inRoute, run *shmio.Run, blocks bool, sls []*slot, into []Message) {
+	l.route, l.run, l.blocks = r, run, blocks
 	copy(l.slots, sls) // never fewer: who wrongly looks for a place that was there before finds one, and then that it is released
 	serial := l.serial()
 	if n := len(sls); n < lotPlaces {
@@ -67,8 +73,8 @@ func (l *lot) release(serial, bits uint64) (ok, all bool) {
 }
 
 // places is the places of the messages at the start of ms that are of l's time serial, one after the other, and how many they are; their
-// slots go to sls, the sequence numbers of the blocks among them to seqs. The first is out; one that isn't any more ends them.
-func (l *lot) places(serial uint64, ms []Message, sls []*slot, seqs []uint64) (n int, bits uint64, blocks int) {
+// slots go to sls, receipts of the blocks among them to rs. The first is out; one that isn't any more ends them.
+func (l *lot) places(serial uint64, ms []Message, sls []*slot, rs []shmio.Receipt) (n int, bits uint64, receipts int) {
 	over := l.word.Load() // whose slots are others' by now
 	tag := ms[0].tag
 	first := tag & placeMask
@@ -78,13 +84,17 @@ func (l *lot) places(serial uint64, ms []Message, sls []*slot, seqs []uint64) (n
 	}
 	bits = (1<<n - 1) << first
 	copy(sls, l.slots[first:first+uint64(n)])
-	if l.blocks {
+	switch {
+	case l.run != nil && n > 0:
+		rs[0] = l.run.Receipt(n)
+		receipts = 1
+	case l.blocks:
 		for _, sl := range sls[:n] {
 			if sl.rec.IsBlock() {
-				seqs[blocks] = sl.rec.Seq
-				blocks++
+				rs[receipts] = sl.rec.Receipt()
+				receipts++
 			}
 		}
 	}
-	return n, bits, blocks
+	return n, bits, receipts
 }

@@ -97,13 +97,14 @@ func (m Message) Release() error {
 		return m.misuse()
 	}
 	l := m.l
-	block, r, seq, home, serial := sl.rec.IsBlock(), l.route, sl.rec.Seq, l.home.Load(), m.tag>>serialShift // before they are another's
+	r, home, serial := l.route, l.home.Load(), m.tag>>serialShift // before they are another's
+	block, receipt := sl.rec.IsBlock(), sl.rec.Receipt()
 	ok, all := l.release(serial, 1<<(m.tag&placeMask))
 	if !ok {
 		return m.misuse()
 	}
 	if block {
-		r.giveBack(seq)
+		r.giveBack(receipt)
 	}
 	if l.single() {
 		l.leave(serial, home)

@@ -38,8 +38,8 @@ type topicPub struct {
 	disallowed atomic.Pointer[error] // by a center that came later; pairs with who sends
 	seq        uint64
 	history    []*block
-	chunk      *[batchChunk]shmio.Outgoing // what is being sent of a batch; made at the first
-	behind     []behind                    // the routes that had no room for what is being sent; empty in between
+	lent       *lent    // what is being sent of a batch; made at the first
+	behind     []behind // the routes that had no room for what is being sent; empty in between
 
 	users     int         // Publishers; under n.mu
 	told      told        // under n.mu
@@ -348,16 +348,21 @@ func (p *Publisher) begin(ctx context.Context) ([]*outRoute, error) {
 // pushCopy pushes a message to a route of another access group than its block's: the rules have changed with a new center,
 // which has not yet said so of the topic. tp.mu is held.
 func (tp *topicPub) pushCopy(ctx context.Context, o *outRoute, m *message) error {
-	b, err := tp.n.mag.get(ctx, o.group, m.b.class, wire.SocketNode)
+	mem := m.b.mem[m.b.offset(m.word()):]
+	var h wire.Header
+	if err := h.Decode(mem); err != nil {
+		panic(fmt.Sprintf("bhome: header of an own block: %v", err)) // number has made it
+	}
+	class, err := tp.n.classOf(int(h.Size))
+	if err != nil {
+		return err
+	}
+	b, err := tp.n.mag.get(ctx, o.group, class, wire.SocketNode)
 	if err != nil {
 		return fmt.Errorf("a block of access group %q: %w", o.group.access, err)
 	}
-	var h wire.Header
-	if err := h.Decode(m.b.mem); err != nil {
-		panic(fmt.Sprintf("bhome: header of an own block: %v", err)) // number has made it
-	}
 	c := message{b: b, held: 1}
-	b.fill(m.b.mem[wire.HeaderSize:wire.HeaderSize+m.b.size], 1)
+	b.fill(mem[wire.HeaderSize:wire.HeaderSize+h.Size], 1)
 	h.ID = blockID(b)
 	b.putHeader(&h)
 	defer c.release()

@@ -34,19 +34,23 @@ func (s *Subscription) ReceiveBatch(ctx context.Context, into []Message) (int, e
 	for {
 		rd, n, err := s.inbox.ReceiveBatch(ctx, recs[:want])
 		if err != nil {
-			s.slots.lend(nil, false, sls[:want], nil)
+			s.slots.lend(nil, nil, false, sls[:want], nil)
 			if _, _, err := s.took(nil, rd, err); err != nil {
 				return 0, err
 			}
 			return s.ReceiveBatch(ctx, into) // a route was spoiled
 		}
 		r := rd.Tag().(*inRoute)
-		got, blocks := s.sift(r, sls[:n], recs[:n])
+		got, blocks := n, true
+		run := s.readRun(r, sls[:n], recs[:n])
+		if run == nil {
+			got, blocks = s.sift(r, sls[:n], recs[:n])
+		}
 		if r.ending.Load() {
 			r.drained()
 		}
 		if got > 0 {
-			s.slots.lend(r, blocks, sls[:want], into[:got])
+			s.slots.lend(r, run, blocks, sls[:want], into[:got])
 			if s.n.cfg.Debug {
 				for _, m := range into[:got] {
 					m.note()
@@ -55,6 +59,23 @@ func (s *Subscription) ReceiveBatch(ctx context.Context, into []Message) (int, e
 			return got, nil
 		}
 	}
+}
+
+// readRun reads messages that are all of one run, which it returns, if they are what most are: all in one segment, on the topic that was last.
+// nil: they are not, and nothing has changed.
+func (s *Subscription) readRun(r *inRoute, sls []*slot, recs []*shmio.Record) *shmio.Run {
+	run, t := recs[0].Run(), r.last.Load()
+	if run == nil || t == nil || r.kind != bhomev1.RouteKind_ROUTE_KIND_PUBSUB || s.msg.GetExpiryNs() > 0 || r.r.Aside() > 0 {
+		return nil
+	}
+	view, ok := r.peer.space.View(recs[0].Word)
+	if !ok || !t.readAll(run, &view, sls) {
+		for _, sl := range sls {
+			sl.unresolve() // for sift to look it up
+		}
+		return nil
+	}
+	return run
 }
 
 // sift brings those of a batch that the caller gets to its start, and returns how many they are, and whether there may be blocks among
@@ -129,7 +150,7 @@ func ReleaseBatch(ms []Message) error {
 // releaseRun releases the messages at the start of ms that came on one route, and returns how many they are. 0: the first is
 // none that can be released.
 func releaseRun(ms []Message) (n int) {
-	var seqs [batchChunk]uint64
+	var receipts [batchChunk]shmio.Receipt
 	var sls [batchChunk]*slot // to be given back
 	var done [batchChunk]*lot // of which nothing is out any more
 	var r *inRoute
@@ -143,7 +164,7 @@ func releaseRun(ms []Message) (n int) {
 		if route != r {
 			break
 		}
-		k, bits, some := l.places(serial, ms[n:], sls[taken:], seqs[blocks:])
+		k, bits, some := l.places(serial, ms[n:], sls[taken:], receipts[blocks:])
 		if k == 0 {
 			break
 		}
@@ -164,7 +185,7 @@ func releaseRun(ms []Message) (n int) {
 		}
 	}
 	if blocks > 0 {
-		r.giveBack(seqs[:blocks]...)
+		r.giveBack(receipts[:blocks]...)
 	}
 	if taken+over > 0 {
 		s := ms[0].l.owner

@@ -95,6 +95,6 @@ func (r *inRoute) unresolved(rec *shmio.Record, err error) error {
 			return err
 		}
 	}
-	r.r.Return(rec.Seq)
+	r.r.ReturnAll(rec.Receipt())
 	return err
 }

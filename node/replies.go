@@ -226,7 +226,7 @@ func (rs *replies) next(sl *slot, rd *shmio.Reader, err error, own *pendingCall)
 
 // deliver tells a call of its answer; if it is own's, the caller.
 func (rs *replies) deliver(r *inRoute, sl *slot, own *pendingCall) (a replied) {
-	sl.lot.route = r
+	sl.alone().route = r
 	rs.mu.Lock()
 	c := rs.calls.get(sl.rec.Corr)
 	if c != nil && c.session() == r.peer.session { // nobody answers for another

@@ -246,8 +246,8 @@ func (r *inRoute) reject(err error) {
 }
 
 // giveBack ends the use of blocks.
-func (r *inRoute) giveBack(seqs ...uint64) {
-	r.r.Return(seqs...)
+func (r *inRoute) giveBack(rs ...shmio.Receipt) {
+	r.r.ReturnAll(rs...)
 	if r.ending.Load() && r.r.HeldCount() == 0 {
 		r.n.poke()
 	}

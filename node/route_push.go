@@ -13,9 +13,18 @@ import (
 // message is what is sent: a block, or bytes that fit inline.
 type message struct {
 	b       *block
-	held    int32 // references to b that are the sender's: one for each route that will take it, counted beforehand
+	part    wire.Word // what it is of b, where others lie in b, too; 0: all
+	held    int32     // references to b that are the sender's: one for each route that will take it, counted beforehand
 	payload []byte
 	in      wire.Inline
+}
+
+// word is that of a message in a block.
+func (m *message) word() wire.Word {
+	if m.part != 0 {
+		return m.part
+	}
+	return m.b.word
 }
 
 // release gives back the references to a block that no route has taken.
@@ -98,17 +107,20 @@ func (o *outRoute) pushBatch(b *batch, at int) (done int, err error) {
 // stageRun stages what there is of b from message at on, inline or in blocks as the first, for as long as there is nothing to be done but
 // that, and returns how many it is done with; o.mu is held.
 func (o *outRoute) stageRun(b *batch, at int) int {
+	if o.over {
+		return 0
+	}
 	end := at
 	inline := b.inline(at)
 	if b.blocks == nil {
 		end = b.len()
+	} else if from, n := b.run(at); n > 0 {
+		return o.stageShared(b.blocks[from].Held.(*block), b.words[at:from+n])
 	}
-	for end < b.len() && b.inline(end) == inline {
+	for end < b.len() && b.inline(end) == inline && b.runs[end] == 0 {
 		end++
 	}
 	switch {
-	case o.over:
-		return 0
 	case inline:
 		n, _ := o.w.PushInlineBatch(b.head(at), b.payloads[at:end])
 		return n
@@ -116,6 +128,25 @@ func (o *outRoute) stageRun(b *batch, at int) int {
 		return 0
 	}
 	return o.w.PushBlocks(b.blocks[at:min(end, at+max(0, o.lookAt-o.w.Out()))])
+}
+
+// stageShared stages what there is room for of the messages in b that words name, which has a reference for each, and returns how many
+// those are.
+func (o *outRoute) stageShared(b *block, words []wire.Word) int {
+	if b.group != o.group {
+		return 0
+	}
+	if o.w.Out() >= o.lookAt {
+		if o.reclaim() != nil { // it has cut the route and said so
+			return 0
+		}
+		o.lookAt = o.w.Out() + sharedOut
+	}
+	n := o.w.PushRun(words, b.word, uint64(b.size), b)
+	if n > 1 { // one is enough for all
+		b.unref(int32(n - 1))
+	}
+	return n
 }
 
 // stage is push without the commit. Returns are looked for again after so many blocks; o.mu is held.
@@ -136,7 +167,7 @@ func (o *outRoute) stage(m *message, arm bool, every int) (shmio.Outcome, error)
 		o.lookAt = min(o.lookAt, o.w.Out()+every) // others take back, too
 		var out shmio.Outcome
 		if m.b != nil {
-			if out = o.w.Push(m.b.word, uint64(m.b.size), m.b); out == shmio.Sent {
+			if out = o.w.PushOf(m.word(), m.b.word, uint64(m.b.size), m.b); out == shmio.Sent {
 				m.held-- // before anybody else looks for what is returned: o.mu is held
 			}
 		} else {
@@ -176,6 +207,7 @@ const reclaimEvery = 16
 const (
 	reclaimBatch = 512
 	reclaimBytes = 512 << 10
+	sharedOut    = 8 // of blocks with many messages each
 )
 
 // reclaimEvery is that of batches of messages like m.

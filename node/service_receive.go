@@ -76,7 +76,7 @@ func (s *Service) take(sl *slot, rd *shmio.Reader, err error) *job {
 		return nil
 	}
 	key := jobKey{r.peer.session, sl.rec.Corr}
-	sl.lot.route, sl.topic = r, &s.topic
+	sl.alone().route, sl.topic = r, &s.topic
 	switch sl.rec.Head.Kind() {
 	case wire.KindRequest:
 		return &job{key: key, route: r, req: Request{sl.message()}, ctx: jobContext{parent: s.ctx}}

@@ -11,10 +11,12 @@ import (
 
 // slot is the place of one received message in this process, in two cache lines (see TestASlotIsTwoLines); slots are reused.
 type slot struct {
-	received
-	lot   *lot // of a single one: its own, always; else nil
-	topic *string
+	received // of a single one, rec.Tag is its lot, always; else nil
+	topic    *string
 }
+
+// alone is the lot of a single one.
+func (sl *slot) alone() *lot { return sl.rec.Tag.(*lot) }
 
 // Homes of single lots.
 const (
@@ -87,7 +89,7 @@ func slotOf(r *shmio.Reader, rec *shmio.Record, err error) (*slot, *shmio.Reader
 	if rec == nil {
 		return nil, r, err
 	}
-	return rec.Tag.(*slot), r, err
+	return rec.Tag.(*lot).slots[0], r, err
 }
 
 // Record implements shmio.Recorder.
@@ -114,7 +116,7 @@ func (s *slots) Record() *shmio.Record {
 
 // Unused implements shmio.Recorder.
 func (s *slots) Unused(rec *shmio.Record) {
-	l := rec.Tag.(*slot).lot
+	l := rec.Tag.(*lot)
 	home := l.home.Load()
 	if home == homeCurrent {
 		l.lent-- // its serial never is that
@@ -151,7 +153,7 @@ func (s *slots) giveBack(sls []*slot, ls ...*lot) {
 
 // refuse is for a message, received alone, that nobody gets.
 func (sl *slot) refuse() {
-	l := sl.lot
+	l := sl.alone()
 	serial, home := l.serial(), l.home.Load()
 	l.owner.refused.Add(1)
 	l.word.Store((serial + 1) << serialShift) // pairs with Record
@@ -160,7 +162,8 @@ func (sl *slot) refuse() {
 
 // message is what came in sl, alone.
 func (sl *slot) message() Message {
-	m := Message{sl.lot, sl.lot.serial() << serialShift}
+	l := sl.alone()
+	m := Message{l, l.serial() << serialShift}
 	m.note()
 	return m
 }
@@ -168,7 +171,7 @@ func (sl *slot) message() Message {
 // discard is refuse for a message that has been read.
 func (sl *slot) discard() {
 	if sl.rec.IsBlock() {
-		sl.lot.route.giveBack(sl.rec.Seq)
+		sl.alone().route.giveBack(sl.rec.Receipt())
 	}
 	sl.refuse()
 }
@@ -183,7 +186,7 @@ func (s *slots) single() *lot {
 	sl := new(slot)
 	l := s.newLot(1, sl)
 	l.index, l.blocks = len(s.all), true
-	sl.lot, sl.rec.Tag = l, sl
+	sl.rec.Tag = l
 	s.all = append(s.all, l)
 	return l
 }
@@ -200,14 +203,14 @@ func (s *slots) getAll(into []*slot) {
 }
 
 // lend makes the messages into of as many of sls, the first, which came on r, and takes the others back. blocks: there may be blocks
-// among them.
-func (s *slots) lend(r *inRoute, blocks bool, sls []*slot, into []Message) {
+// among them; run: they are all of that, if it isn't nil.
+func (s *slots) lend(r *inRoute, run *shmio.Run, blocks bool, sls []*slot, into []Message) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.batch.put(sls[len(into):]...)
 	for len(into) > 0 {
 		k := min(len(into), lotPlaces)
-		s.lot().lend(r, blocks, sls[:k], into[:k])
+		s.lot().lend(r, run, blocks, sls[:k], into[:k])
 		into, sls = into[k:], sls[k:]
 	}
 }

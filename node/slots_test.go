@@ -31,7 +31,7 @@ func TestSlotsGoRound(t *testing.T) {
 			for range 20_000 {
 				inbox.Lock()
 				rec := s.Record()
-				l := rec.Tag.(*slot).lot
+				l := rec.Tag.(*lot)
 				is := has(l)
 				if !is.CompareAndSwap(false, true) {
 					t.Error("a slot is taken that is out")
@@ -148,7 +148,7 @@ func TestLotsGoRound(t *testing.T) {
 				out[sl] = true
 			}
 		}
-		s.lend(nil, true, sls, into)
+		s.lend(nil, nil, true, sls, into)
 		r.Shuffle(len(into), func(i, j int) { into[i], into[j] = into[j], into[i] })
 		for len(into) > 0 { // those of a lot to several
 			k := 1 + r.IntN(len(into))
@@ -192,7 +192,7 @@ func TestAKeptMessageKeepsOneSlot(t *testing.T) {
 		for _, sl := range sls {
 			sl.rec.Word = 1
 		}
-		s.lend(nil, true, sls[:], ms[:])
+		s.lend(nil, nil, true, sls[:], ms[:])
 		kept = append(kept, ms[0])
 		if err := ReleaseBatch(ms[1:9]); err != nil {
 			t.Fatal(err)

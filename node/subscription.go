@@ -166,7 +166,7 @@ func (s *Subscription) took(sl *slot, rd *shmio.Reader, err error) (Message, boo
 	if sl.rec.IsBlock() {
 		r.peer.space.WillRead(sl.rec.Next, len(sl.rec.Payload)) // it comes while the caller reads this one
 	}
-	sl.lot.route = r
+	sl.alone().route = r
 	return sl.message(), true, nil
 }
 
@@ -185,7 +185,7 @@ func (s *Subscription) accept(r *inRoute, sl *slot) bool {
 		return true
 	}
 	if sl.rec.IsBlock() {
-		r.giveBack(sl.rec.Seq)
+		r.giveBack(sl.rec.Receipt())
 	}
 	if expired {
 		s.expired.Add(1)

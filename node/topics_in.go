@@ -4,6 +4,8 @@ import (
 	"sync/atomic"
 
 	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
+	"github.com/bhome-bus/bhome/shmio"
+	"github.com/bhome-bus/bhome/wire"
 )
 
 // topicName is a topic that comes on a route.
@@ -56,6 +58,29 @@ func (t *topicName) hasAll(sls []*slot) (n int) {
 	}
 	t.saw(sls[n-1].seq)
 	return n
+}
+
+// readAll reads messages of a run that lie in view; false: one of them doesn't, isn't on t, or is rubbish.
+func (t *topicName) readAll(run *shmio.Run, view *shmio.View, sls []*slot) bool {
+	head := wire.NewInlineHead(wire.KindPublish, t.id, 0, 0)
+	for _, sl := range sls {
+		if sl.rec.Run() != run {
+			return false
+		}
+		mem := view.Memory(sl.rec.Word)
+		size, topic, _, stamp, seq, kind, ok := wire.Glance(mem)
+		if !ok || topic != t.id || kind != wire.KindPublish {
+			return false
+		}
+		payload, ok := shmio.Payload(mem, size)
+		if !ok {
+			return false
+		}
+		head.Meta = stamp // see found
+		sl.rec.Head, sl.rec.Payload, sl.seq, sl.topic = head, payload, seq, &t.name
+	}
+	t.saw(sls[0].seq)
+	return true
 }
 
 // addTopics takes topics that come on r. Those that go stay readable: messages of them may still wait.

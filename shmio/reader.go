@@ -32,6 +32,7 @@ type Reader struct {
 	asleep  bool // armed is stored
 	err     error
 	aside   []*Record // put back
+	run     *Run      // that of the message before, if there is more of it
 
 	blocked  atomic.Bool  // what was put back has to wait; pairs with Resume
 	asideLen atomic.Int32 // of aside; pairs with Aside
@@ -47,6 +48,7 @@ type Reader struct {
 	retTail   uint64
 	retHead   uint64   // as last loaded from the peer
 	backlog   []uint64 // returns that found the ring full
+	runs      []*Run   // to be used again
 	waiting   atomic.Bool
 	spaceFor  atomic.Uint64 // last epoch of wantsSpace that was rung for
 	spaceSeen atomic.Uint64 // last epoch that was seen
@@ -67,6 +69,7 @@ type Record struct {
 	buf     *[wire.MaxInline]byte // where Payload lies; made for the first inline record, as who holds a million blocks needs none
 	Tag     any                   // the caller's; it stays
 	Next    wire.Word             // of what TryReceive took, behind a block: the word of what comes next, as a hint; 0: nothing is known
+	run     *Run                  // of a block: those that it is returned with; nil: none
 	Last    bool                  // of what TryReceive took: nothing had come behind it, as far as was known
 }
 

@@ -7,7 +7,8 @@ import (
 )
 
 // TryReceiveBatch is TryReceive of up to len(recs) messages at once; n is how many there were. Unless the writer may drop
-// what is unread it hears of them all with one store. An error that comes after the first message is the next call's.
+// what is unread it hears of them all with one store. Those of a run come without others, but for what was put back. An error that comes after the first
+// message is the next call's.
 func (r *Reader) TryReceiveBatch(recs []*Record) (n int, err error) {
 	if r.spec.Policy == DropOldest || r.asideLen.Load() != 0 {
 		for n < len(recs) {
@@ -36,6 +37,15 @@ func (r *Reader) TryReceiveBatch(recs []*Record) (n int, err error) {
 		if n == len(recs) || r.next == r.tail {
 			continue
 		}
+		if r.runNext() {
+			if n == 0 {
+				n = r.takeOfRun(recs, limit-held)
+				blocks = int64(n)
+			}
+			if n > 0 {
+				break
+			}
+		}
 		if held+blocks >= limit && r.blockNext() && (n > 0 || r.starve()) {
 			break
 		}
@@ -62,18 +72,18 @@ func (r *Reader) TryReceiveBatch(recs []*Record) (n int, err error) {
 }
 
 // takeUsual takes what it can of the messages from next to tail as long as they are what most are: blocks, of which there is room for so
-// many, and inline records that lie in one piece and have no flags. It returns how many it took, and how many of them are blocks. What
+// many and which are of no run, and inline records that lie in one piece and have no flags. It returns how many it took, and how many of them are blocks. What
 // is next then is for take to look at.
 func (r *Reader) takeUsual(recs []*Record, room int64) (n int, blocks int64) {
 	for n < len(recs) && r.next != r.tail {
 		at := r.next & uint64(len(r.ring)-1)
 		w := wire.Word(atomic.LoadUint64(&r.ring[at])) // once: the writer may be hostile
 		if !w.IsCommand() {
-			if _, _, ok := w.Place(); !ok || blocks >= room {
+			if _, _, ok := w.Place(); !ok || blocks >= room || w.More() || r.run != nil {
 				break
 			}
 			rec := recs[n]
-			rec.Seq, rec.Word, rec.Payload = r.next, w, nil
+			rec.Seq, rec.Word, rec.Payload, rec.run = r.next, w, nil, nil
 			r.next++
 			blocks++
 			n++

@@ -186,6 +186,13 @@ func (r *Reader) take(rec *Record) (next uint64, err error) {
 			_, _, err := w.Message()
 			return 0, r.fail("slot %#x: %v", i, err)
 		}
+		rec.run = nil
+		if w.More() || r.run != nil {
+			if r.spec.Policy == DropOldest {
+				return 0, r.fail("slot %#x: %#x says that there is more of it, where the oldest is dropped", i, uint64(w))
+			}
+			rec.run = r.inRun(w, i)
+		}
 	}
 	rec.Last = i+1 == r.tail
 	if rec.Next = 0; !rec.Last {

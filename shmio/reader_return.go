@@ -1,10 +1,14 @@
 package shmio
 
-// Return gives blocks back, in any order, each once for each time that it was received. While the ring of returns is full
-// they wait in the Reader and go with a later call.
+// Return gives back blocks of one message each, in any order, each once for each time that it was received. While the ring of returns is
+// full they wait in the Reader and go with a later call.
 func (r *Reader) Return(seqs ...uint64) {
 	r.giveBack(seqs...)
-	k := int64(len(seqs))
+	r.released(int64(len(seqs)))
+}
+
+// released counts k blocks as held no more.
+func (r *Reader) released(k int64) {
 	if left := r.held.Add(-k); left < 0 {
 		r.held.Add(min(-left, k)) // more returns than blocks: the writer ignores and counts them
 	}

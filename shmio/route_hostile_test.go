@@ -167,6 +167,11 @@ func TestScansOfRubbish(t *testing.T) {
 func FuzzReader(f *testing.F) {
 	f.Add(uint8(0), uint64(0), []byte{1, 2, 3})
 	f.Add(uint8(2), uint64(math.MaxUint64), binary.LittleEndian.AppendUint64(nil, 1|5<<1|64<<4))
+	run := []byte{0x80, 0, 0, 0, 0, 0, 0, 0} // tail
+	for k := range byte(4) {                 // then slots that say that there is more
+		run = append(run, 5|k<<3, 0, 0, 0, 0, 0, 0, 0, 0x40, 0, 0, 0, 0, 0, 1, 0)
+	}
+	f.Add(uint8(2|2<<2), uint64(0), run)
 	f.Fuzz(func(t *testing.T, shape uint8, first uint64, b []byte) {
 		spec := RouteSpec{Slots: 1 << (shape >> 2 & 7), Depth: 1, Out: 5, Policy: Policy(shape & 3 % 3), First: first}
 		p := newPair(t, spec)
@@ -194,21 +199,28 @@ func FuzzReader(f *testing.F) {
 			}
 		}
 		p.r.step = spoil
-		var rec Record
-		for range 100 {
+		recs := []*Record{{}, {}, {}}
+		for i := range 100 {
 			spoil("")
-			ok, err := p.r.TryReceive(&rec)
+			got, err := 1, error(nil)
+			if i%3 == 0 {
+				got, err = p.r.TryReceiveBatch(recs)
+			} else if ok, e := p.r.TryReceive(recs[0]); !ok {
+				got, err = 0, e
+			}
 			if err != nil {
 				if !errors.Is(err, ErrCorruptRoute) {
 					t.Fatal(err)
 				}
 				return
 			}
-			if ok && rec.IsBlock() && rec.Seq&1 == 0 {
-				p.r.Return(rec.Seq)
-			}
-			if len(rec.Payload) > wire.MaxInline || len(p.r.backlog) > 400 || p.r.HeldCount() > int(spec.Out) {
-				t.Fatal(len(rec.Payload), len(p.r.backlog), p.r.HeldCount())
+			for _, rec := range recs[:got] {
+				if rec.IsBlock() && rec.Seq&1 == 0 {
+					p.r.ReturnAll(rec.Receipt())
+				}
+				if len(rec.Payload) > wire.MaxInline || len(p.r.backlog) > 400 || p.r.HeldCount() > int(spec.Out) || len(p.r.runs) > 100 {
+					t.Fatal(len(rec.Payload), len(p.r.backlog), p.r.HeldCount(), len(p.r.runs))
+				}
 			}
 			p.r.Unread()
 			p.r.Arm()
@@ -267,6 +279,10 @@ func FuzzWriter(f *testing.F) {
 				o = p.w.PushInline(wire.Inline{}, nil)
 			} else if held := heldFunc(func(uint64) { back[i]++ }); i%3 == 2 {
 				if n := p.w.PushBlocks([]Outgoing{{Held: held, Word: blockWord(i), Size: 20}}); n == 1 {
+					pushed++
+				}
+			} else if i%6 == 3 {
+				if n := p.w.PushRun([]wire.Word{blockWord(i).WithMore(), blockWord(i + 1).WithMore()}, blockWord(i), 20, held); n > 0 {
 					pushed++
 				}
 			} else if o = p.w.Push(blockWord(i), 20, held); o == Sent {

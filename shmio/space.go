@@ -158,6 +158,31 @@ func (sp *Space) LookUp(recs []*Record) {
 	}
 }
 
+// View is one segment of a Space, to find many blocks in.
+type View struct {
+	mem   []byte
+	first wire.Word // that would name its first byte
+}
+
+// View is the segment in which the block lies that w names. !ok: it isn't known.
+func (sp *Space) View(w wire.Word) (v View, ok bool) {
+	place, generation, _ := w.Place()
+	e, off := find(*sp.list.Load(), place, generation)
+	if e == nil {
+		return View{}, false
+	}
+	return View{e.seg.mem, w.Alone() - wire.Word(off)}, true
+}
+
+// Memory is Space.Memory of a block that w, as it was received, names in the view; nil: it lies elsewhere, or isn't valid.
+func (v *View) Memory(w wire.Word) []byte {
+	off := w.Alone().From(v.first)
+	if off < FirstBlock || off > uint64(len(v.mem))-wire.HeaderSize {
+		return nil
+	}
+	return v.mem[off:]
+}
+
 // Payload is the second half: the size bytes behind the header at the start of mem, which Memory gave. !ok: they go beyond its segment.
 func Payload(mem []byte, size uint32) (payload []byte, ok bool) {
 	end := wire.HeaderSize + int(size)

@@ -39,6 +39,39 @@ func (w *Writer) PushBlocks(ms []Outgoing) int {
 	return n
 }
 
+// PushRun stages the first of the messages that words name, which all lie in one block of size bytes, whose word is block, for which there
+// is room; it returns how many those are. They come back together: Held is told once. All words say wire.Word.More. What became of the next,
+// PushOf tells. On routes that drop the oldest there are no runs.
+func (w *Writer) PushRun(words []wire.Word, block wire.Word, size uint64, h Held) int {
+	if w.roomForRun(size) < len(words) && !w.ended {
+		w.look()
+	}
+	words = words[:min(len(words), w.roomForRun(size))]
+	if len(words) == 0 || w.ended {
+		return 0
+	}
+	last := w.tail + uint64(len(words)-1)
+	w.out.put(last, uint64(block), size, h)
+	mask := uint64(len(w.ring) - 1)
+	for i, word := range words {
+		w.ring[(w.tail+uint64(i))&mask] = uint64(word)
+	}
+	w.ring[last&mask] = uint64(words[len(words)-1].Alone())
+	w.tail = last + 1
+	w.unread += uint32(len(words))
+	w.lengths.add(1, uint32(len(words)))
+	w.sent += uint64(len(words))
+	return len(words)
+}
+
+// roomForRun is how many messages of one block of size bytes there is room for, as far as known.
+func (w *Writer) roomForRun(size uint64) int {
+	if w.spec.Policy == DropOldest || !w.blockFits(size, 0, 0) {
+		return 0
+	}
+	return int(min(uint64(w.spec.Depth-w.unread), w.free+uint64(w.spec.Slots)-w.tail))
+}
+
 // PushInlineBatch stages payloads as PushInline does, in order, the first with the head in, the others with the sequence
 // numbers that follow. It returns how many it is done with, those that the policy dropped among them; all, or what keeps
 // the next one from going.

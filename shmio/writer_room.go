@@ -26,9 +26,7 @@ func (w *Writer) room(n need) Outcome {
 	if w.ended {
 		return Ended
 	}
-	w.pace()
-	w.refresh()
-	w.gained = w.spec.Depth - min(w.unread, w.spec.Depth)
+	w.look()
 	for !w.ended && !w.fits(n) {
 		if w.spec.Policy == BlockOnFull {
 			w.need = n
@@ -44,6 +42,13 @@ func (w *Writer) room(n need) Outcome {
 		return Ended
 	}
 	return Sent
+}
+
+// look is refresh where there is no room as far as known.
+func (w *Writer) look() {
+	w.pace()
+	w.refresh()
+	w.gained = w.spec.Depth - min(w.unread, w.spec.Depth)
 }
 
 // pace lets a reader that is the slower one get on for a moment where the writer may wait anyway: looking at head after

@@ -49,6 +49,8 @@ const (
 
 	maxPlace      = 1<<31 - 1
 	maxGeneration = 1<<13 - 1
+
+	moreBit = 1 << 48
 )
 
 // IsCommand reports whether w is a command.
@@ -83,10 +85,27 @@ func (w Word) Message() (place uint32, generation uint16, err error) {
 
 // Place is Message for the hot functions, into which it is compiled.
 func (w Word) Place() (place uint32, generation uint16, ok bool) {
-	const reserved = 0xF | 0xFFFF<<48
+	const reserved = 0xF | 0xFFFF<<48&^moreBit
 	place = uint32(w>>4) & (1<<31 - 1)
 	return place, uint16(w>>35) & (1<<13 - 1), w&reserved == 0 && place != 0 && place%4 == 0
 }
+
+// More tells of a message word that the message behind it is of the same run: they lie in one block, and are returned together.
+func (w Word) More() bool { return w&moreBit != 0 }
+
+// WithMore is the message word w, saying that there is more.
+func (w Word) WithMore() Word { return w | moreBit }
+
+// Alone is the message word w, not saying so.
+func (w Word) Alone() Word { return w &^ moreBit }
+
+// Behind is the word of the message whose header lies so many bytes, a multiple of 64, behind that of the message word w, in the same
+// segment: a place counts 16 bytes, and begins at bit 4.
+func (w Word) Behind(bytes int) Word { return w + Word(bytes) }
+
+// From is how many bytes the header of the message word w lies behind that of base, of which both say no more (Alone): beyond any segment
+// if it doesn't, or lies in another.
+func (w Word) From(base Word) uint64 { return uint64(w - base) }
 
 // badWord is kept out of the hot functions.
 func badWord(w Word) error { return fmt.Errorf("%w: %#016x", ErrBadWord, uint64(w)) }

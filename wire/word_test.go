@@ -58,13 +58,39 @@ func TestMessageWordRefusesRubbish(t *testing.T) {
 		t.Fatal(err)
 	}
 	bad := []Word{0, 0x10, 0x20, 0x30, good | 0x10, good | 0x20, 1 << 35, 1<<64 - 1}
-	for _, bit := range []uint{0, 1, 2, 3, 48, 49, 55, 62, 63} {
+	for _, bit := range []uint{0, 1, 2, 3, 49, 50, 55, 62, 63} {
 		bad = append(bad, good|1<<bit)
 	}
 	for _, w := range bad {
 		if place, generation, err := w.Message(); !errors.Is(err, ErrBadWord) || place != 0 || generation != 0 {
 			t.Errorf("%#016x.Message() = %#x, %d, %v; want ErrBadWord", uint64(w), place, generation, err)
 		}
+	}
+}
+
+// Words of messages in one block: bit 48 says that there are more, and places count 16 bytes.
+func TestWordsOfOneBlock(t *testing.T) {
+	w, err := Message(0x12345678, 0x1234)
+	if err != nil {
+		t.Fatal(err)
+	}
+	more := w.WithMore()
+	if w.More() || !more.More() || more != w|1<<48 || more.Alone() != w || w.Alone() != w {
+		t.Errorf("%#x, %#x", w, more)
+	}
+	if place, generation, err := more.Message(); place != 0x12345678 || generation != 0x1234 || err != nil {
+		t.Errorf("%#x, %d, %v", place, generation, err)
+	}
+	behind := w.Behind(5 * 64)
+	if place, generation, err := behind.Message(); place != 0x12345678+5*4 || generation != 0x1234 || err != nil {
+		t.Errorf("%#x, %d, %v", place, generation, err)
+	}
+	if d := behind.From(w); d != 5*64 {
+		t.Errorf("%d bytes", d)
+	}
+	other, _ := Message(0x12345678, 0x1233)
+	if d, e := w.From(behind), w.From(other); d < 1<<35 || e < 1<<35 { // the space has no more
+		t.Errorf("%#x, %#x", d, e)
 	}
 }
 

@@ -1,0 +1,89 @@
+package node
+
+import (
+	"context"
+
+	"github.com/bhome-bus/bhome/shmio"
+	"github.com/bhome-bus/bhome/wire"
+)
+
+// A block that several messages of a batch share takes so many bytes; a message an eighth at most.
+const (
+	leastShared = 4 << 10
+	mostShared  = 72 << 10
+)
+
+// sharedQuota is the smallest quota of a route for them: sixteen of the largest, so that it is used up in small steps.
+const sharedQuota = 16 * mostShared
+
+// canShare tells whether messages may share a block on all routes: not where the oldest is dropped alone, nor where a quota is that of a few
+// such blocks.
+func canShare(routes []*outRoute) bool {
+	for _, o := range routes {
+		if spec := o.w.Spec(); spec.Policy == shmio.DropOldest || spec.Quota != 0 && spec.Quota < sharedQuota {
+			return false
+		}
+	}
+	return true
+}
+
+// inShared is what a message of so many bytes takes of a block with others.
+func inShared(size int) int { return wire.HeaderSize + (size+wire.HeaderSize-1)&^(wire.HeaderSize-1) }
+
+// addShared adds the first of payloads that are longer than limit to b, all in one block; false: they are too few or too long for that, or
+// there is no block.
+func (tp *topicPub) addShared(ctx context.Context, b *batch, payloads [][]byte, limit int, refs int32, image *wire.HeaderImage) bool {
+	n, bytes, longest := 0, 0, 0
+	for _, payload := range payloads {
+		size := len(payload)
+		next := bytes + inShared(size)
+		if size <= limit || next > mostShared {
+			break
+		}
+		bytes = next
+		longest = max(longest, size)
+		n++
+	}
+	if bytes < max(leastShared, 8*longest) {
+		return false
+	}
+	bl := tp.sharedBlock(ctx, b.group, uint8(wire.CalcAllocIndex(int64(bytes-wire.HeaderSize))))
+	if bl == nil {
+		return false
+	}
+	tp.fillShared(b, bl, payloads[:n], refs, image)
+	return true
+}
+
+// sharedBlock takes a block of the class; nil: there is none to be had.
+func (tp *topicPub) sharedBlock(ctx context.Context, g *blockGroup, class uint8) *block {
+	var one [1]*block
+	if g.popAll(class, one[:]) == 0 {
+		one[0], _ = tp.n.mag.get(ctx, g, class, wire.SocketNode) // smaller ones may be left: who asks for those is told if not
+	}
+	return one[0]
+}
+
+// fillShared adds payloads to b, all in bl.
+func (tp *topicPub) fillShared(b *batch, bl *block, payloads [][]byte, refs int32, image *wire.HeaderImage) {
+	from, end := len(b.blocks), 0
+	mem, words := bl.mem, b.words[from:]
+	for i, payload := range payloads {
+		at := end
+		end += inShared(len(payload))
+		if end < len(mem) {
+			shmio.WillWrite(mem[end:]) // the next
+		}
+		copy(mem[at+wire.HeaderSize:], payload)
+		word := bl.word.Behind(at).WithMore()
+		words[i] = word
+		image.Put(mem[at:], uint32(len(payload)), uint64(word.Alone())>>4, tp.seq+uint64(i)+1)
+	}
+	n := len(payloads)
+	tp.seq += uint64(n)
+	tp.n.stats.loans.Add(1)
+	bl.own(refs * int32(n))
+	bl.size = end - wire.HeaderSize
+	b.blocks = b.blocks[:from+n]
+	b.blocks[from].Held, b.runs[from] = bl, uint8(n)
+}
