@@ -19,7 +19,8 @@ const batchChunk = 64
 
 // PublishBatch copies payloads and publishes them, in order; the queues' cursors move once for up to 64 of them, and the
 // receivers are woken once. Messages of up to 9 KiB may share a block of up to 72 KiB, which comes back when the last of them is released: who
-// keeps one keeps all. Not if a subscriber's queue drops the oldest or has a quota under 1.2 MB, nor with Keep. Errors are Publish's, and say
+// keeps one keeps all. Not if a subscriber's queue drops the oldest, has a quota under 1.2 MB or is shorter
+// than four times the messages, nor with Keep. Errors are Publish's, and say
 // how many messages went before: to all subscribers; of the rest some may have gone to some.
 func (p *Publisher) PublishBatch(ctx context.Context, payloads [][]byte) error {
 	for at := 0; at < len(payloads); {
@@ -116,7 +117,7 @@ func (p *Publisher) publishChunk(ctx context.Context, payloads [][]byte) (int, e
 		return tp.pushToAll(ctx, routes, &b)
 	}
 	takers := max(1, tp.takers(routes))
-	refused := tp.lend(ctx, &b, limit, int32(takers), now, takers == len(routes) && canShare(routes))
+	refused := tp.lend(ctx, &b, limit, int32(takers), now, takers == len(routes) && canShare(routes, len(payloads)))
 	done, err := tp.pushToAll(ctx, routes, &b)
 	if takers > len(routes) { // the last reference is the topic's, and no block is shared
 		for _, m := range b.blocks {

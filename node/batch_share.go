@@ -16,11 +16,16 @@ const (
 // sharedQuota is the smallest quota of a route for them: sixteen of the largest, so that it is used up in small steps.
 const sharedQuota = 16 * mostShared
 
-// canShare tells whether messages may share a block on all routes: not where the oldest is dropped alone, nor where a quota is that of a few
-// such blocks.
-func canShare(routes []*outRoute) bool {
+// sharedDepth is how many times the messages of a batch a queue must have room for: where only a few of them fit at a time, each few come back
+// by themselves, and nothing is won.
+const sharedDepth = 4
+
+// canShare tells whether n messages may share a block on all routes: not where the oldest is dropped alone, nor where a quota is that of a few
+// such blocks, or a queue is short.
+func canShare(routes []*outRoute, n int) bool {
 	for _, o := range routes {
-		if spec := o.w.Spec(); spec.Policy == shmio.DropOldest || spec.Quota != 0 && spec.Quota < sharedQuota {
+		spec := o.w.Spec()
+		if spec.Policy == shmio.DropOldest || spec.Quota != 0 && spec.Quota < sharedQuota || int(spec.Depth) < sharedDepth*n {
 			return false
 		}
 	}

@@ -330,7 +330,7 @@ func (lk *link) onRecord(r *shmio.Reader, rec *shmio.Record) {
 		} else {
 			lk.onFrame(append([]byte(nil), blk.Payload...))
 		}
-		r.ReturnAll(rec.Receipt())
+		r.ReturnRecord(rec)
 	case rec.Word.Cmd() == wire.CmdInline:
 		lk.onFrame(rec.Payload)
 	case rec.Word.Cmd() == wire.CmdAllocReply0:

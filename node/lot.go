@@ -73,8 +73,9 @@ func (l *lot) release(serial, bits uint64) (ok, all bool) {
 }
 
 // places is the places of the messages at the start of ms that are of l's time serial, one after the other, and how many they are; their
-// slots go to sls, receipts of the blocks among them to rs. The first is out; one that isn't any more ends them.
-func (l *lot) places(serial uint64, ms []Message, sls []*slot, rs []shmio.Receipt) (n int, bits uint64, receipts int) {
+// slots go to sls, sequence numbers of the blocks among them to seqs, unless all are of a run. The first is out; one that isn't any more ends them, and so does one of a run
+// among others.
+func (l *lot) places(serial uint64, ms []Message, sls []*slot, seqs []uint64) (n int, bits uint64, blocks int) {
 	over := l.word.Load() // whose slots are others' by now
 	tag := ms[0].tag
 	first := tag & placeMask
@@ -82,19 +83,18 @@ func (l *lot) places(serial uint64, ms []Message, sls []*slot, rs []shmio.Receip
 	for n < len(ms) && ms[n].l == l && ms[n].tag == tag+uint64(n) && over>>(first+uint64(n))&1 == 0 {
 		n++
 	}
-	bits = (1<<n - 1) << first
 	copy(sls, l.slots[first:first+uint64(n)])
-	switch {
-	case l.run != nil && n > 0:
-		rs[0] = l.run.Receipt(n)
-		receipts = 1
-	case l.blocks:
-		for _, sl := range sls[:n] {
+	if l.blocks && l.run == nil {
+		for i, sl := range sls[:n] {
+			if sl.rec.Run() != nil {
+				n = i
+				break
+			}
 			if sl.rec.IsBlock() {
-				rs[receipts] = sl.rec.Receipt()
-				receipts++
+				seqs[blocks] = sl.rec.Seq
+				blocks++
 			}
 		}
 	}
-	return n, bits, receipts
+	return n, (1<<n - 1) << first, blocks
 }

@@ -98,13 +98,16 @@ func (m Message) Release() error {
 	}
 	l := m.l
 	r, home, serial := l.route, l.home.Load(), m.tag>>serialShift // before they are another's
-	block, receipt := sl.rec.IsBlock(), sl.rec.Receipt()
+	block, run, seq := sl.rec.IsBlock(), sl.rec.Run(), sl.rec.Seq
 	ok, all := l.release(serial, 1<<(m.tag&placeMask))
 	if !ok {
 		return m.misuse()
 	}
-	if block {
-		r.giveBack(receipt)
+	switch {
+	case run != nil:
+		r.giveBackRun(run, 1)
+	case block:
+		r.giveBack(seq)
 	}
 	if l.single() {
 		l.leave(serial, home)

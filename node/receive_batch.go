@@ -150,21 +150,21 @@ func ReleaseBatch(ms []Message) error {
 // releaseRun releases the messages at the start of ms that came on one route, and returns how many they are. 0: the first is
 // none that can be released.
 func releaseRun(ms []Message) (n int) {
-	var receipts [batchChunk]shmio.Receipt
+	var seqs [batchChunk]uint64
 	var sls [batchChunk]*slot // to be given back
 	var done [batchChunk]*lot // of which nothing is out any more
 	var r *inRoute
 	blocks, over, taken := 0, 0, 0
 	for n < len(ms) && ms[n].slot() != nil {
 		l, serial := ms[n].l, ms[n].tag>>serialShift
-		route, home := l.route, l.home.Load() // before they are another's
+		route, run, home := l.route, l.run, l.home.Load() // before they are another's
 		if r == nil {
 			r = route
 		}
 		if route != r {
 			break
 		}
-		k, bits, some := l.places(serial, ms[n:], sls[taken:], receipts[blocks:])
+		k, bits, some := l.places(serial, ms[n:], sls[taken:], seqs[blocks:])
 		if k == 0 {
 			break
 		}
@@ -173,6 +173,9 @@ func releaseRun(ms []Message) (n int) {
 			break
 		}
 		n, blocks = n+k, blocks+some
+		if run != nil {
+			r.giveBackRun(run, k)
+		}
 		switch {
 		case l.single() && home != homeList:
 			l.leave(serial, home)
@@ -185,7 +188,7 @@ func releaseRun(ms []Message) (n int) {
 		}
 	}
 	if blocks > 0 {
-		r.giveBack(receipts[:blocks]...)
+		r.giveBack(seqs[:blocks]...)
 	}
 	if taken+over > 0 {
 		s := ms[0].l.owner

@@ -95,6 +95,6 @@ func (r *inRoute) unresolved(rec *shmio.Record, err error) error {
 			return err
 		}
 	}
-	r.r.ReturnAll(rec.Receipt())
+	r.r.ReturnRecord(rec)
 	return err
 }

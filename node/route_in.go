@@ -245,9 +245,26 @@ func (r *inRoute) reject(err error) {
 	r.spoiled(err)
 }
 
-// giveBack ends the use of blocks.
-func (r *inRoute) giveBack(rs ...shmio.Receipt) {
-	r.r.ReturnAll(rs...)
+// giveBack ends the use of blocks of one message each.
+func (r *inRoute) giveBack(seqs ...uint64) {
+	r.r.Return(seqs...)
+	r.gaveBack()
+}
+
+// giveBackRun ends the use of n messages of a run.
+func (r *inRoute) giveBackRun(run *shmio.Run, n int) {
+	r.r.ReturnRun(run, n)
+	r.gaveBack()
+}
+
+// giveBackRecord ends the use of a message in a block.
+func (r *inRoute) giveBackRecord(rec *shmio.Record) {
+	r.r.ReturnRecord(rec)
+	r.gaveBack()
+}
+
+// gaveBack sees to it that a route that is over is freed.
+func (r *inRoute) gaveBack() {
 	if r.ending.Load() && r.r.HeldCount() == 0 {
 		r.n.poke()
 	}

@@ -70,13 +70,13 @@ func (r *inRoute) refuse() {
 		}
 		if err := r.resolve(&m); err != nil {
 			if errors.Is(err, errNotYet) {
-				r.giveBack(m.rec.Receipt())
+				r.giveBackRecord(&m.rec)
 			}
 			continue
 		}
 		r.sink.refused(r, &m)
 		if m.rec.IsBlock() {
-			r.giveBack(m.rec.Receipt())
+			r.giveBackRecord(&m.rec)
 		}
 	}
 }

@@ -171,7 +171,7 @@ func (sl *slot) message() Message {
 // discard is refuse for a message that has been read.
 func (sl *slot) discard() {
 	if sl.rec.IsBlock() {
-		sl.alone().route.giveBack(sl.rec.Receipt())
+		sl.alone().route.giveBackRecord(&sl.rec)
 	}
 	sl.refuse()
 }

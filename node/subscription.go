@@ -185,7 +185,7 @@ func (s *Subscription) accept(r *inRoute, sl *slot) bool {
 		return true
 	}
 	if sl.rec.IsBlock() {
-		r.giveBack(sl.rec.Receipt())
+		r.giveBackRecord(&sl.rec)
 	}
 	if expired {
 		s.expired.Add(1)

@@ -9,7 +9,7 @@ import (
 // Run is messages that lie in one block: their words follow one another, all but the last with wire.Word.More. The block is returned
 // once, under the number of the last, when all of them are released.
 type Run struct {
-	left  atomic.Int64 // of them that are not released; runOpen more until the last has come. Pairs with ReturnAll
+	left  atomic.Int64 // of them that are not released; runOpen more until the last has come. Pairs with ReturnRun
 	last  uint64       // number of the last one; set before left loses runOpen
 	count int64        // that have come; the receiver's alone
 }
@@ -85,14 +85,6 @@ func (r *Reader) begin() *Run {
 	return r.run
 }
 
-// Receipt is what ReturnAll wants of a block message, or of several of one run. It is a value: the Record may be used for another message
-// meanwhile.
-type Receipt struct {
-	seq uint64
-	run *Run
-	n   int64
-}
-
 // Run is that of a message that lies in a block with others; nil: it doesn't.
 func (r *Record) Run() *Run {
 	if !r.IsBlock() {
@@ -101,35 +93,22 @@ func (r *Record) Run() *Run {
 	return r.run
 }
 
-// Receipt is that of a block message.
-func (r *Record) Receipt() Receipt { return Receipt{r.Seq, r.run, 1} }
-
-// Receipt is that of n messages of the run.
-func (run *Run) Receipt(n int) Receipt { return Receipt{0, run, int64(n)} }
-
-// ReturnAll is Return of messages that were received, each of which it gets once: a block goes back with the last message in it.
-func (r *Reader) ReturnAll(rs ...Receipt) {
-	var seqs [returnsAtOnce]uint64
-	for len(rs) > 0 {
-		some := rs[:min(len(rs), len(seqs))]
-		rs = rs[len(some):]
-		back, k := seqs[:0], int64(0)
-		for _, t := range some {
-			k += t.n
-			if t.run != nil {
-				if t.run.left.Add(-t.n) != 0 { // pairs with inRun
-					continue
-				}
-				t.seq = t.run.last
-				r.mu.Lock()
-				r.runs = append(r.runs, t.run)
-				r.mu.Unlock()
-			}
-			back = append(back, t.seq)
-		}
-		if len(back) > 0 {
-			r.giveBack(back...)
-		}
-		r.released(k)
+// ReturnRecord is Return or ReturnRun of a message that lies in a block.
+func (r *Reader) ReturnRecord(rec *Record) {
+	if rec.run != nil {
+		r.ReturnRun(rec.run, 1)
+	} else {
+		r.Return(rec.Seq)
 	}
+}
+
+// ReturnRun is Return of n messages of a run: with the last of them the block goes back.
+func (r *Reader) ReturnRun(run *Run, n int) {
+	if run.left.Add(-int64(n)) == 0 { // pairs with endRun
+		r.giveBack(run.last)
+		r.mu.Lock()
+		r.runs = append(r.runs, run)
+		r.mu.Unlock()
+	}
+	r.released(int64(n))
 }

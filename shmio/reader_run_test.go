@@ -32,10 +32,10 @@ func pushRun(p *pair, id uint64, k int, size uint64) (*piece, []wire.Word) {
 // block comes back once, when its last message is released.
 func TestRunsAreTheirModel(t *testing.T) {
 	type message struct {
-		word    wire.Word
-		piece   *piece
-		receipt Receipt
-		run     *Run
+		word  wire.Word
+		piece *piece
+		seq   uint64
+		run   *Run
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		slots := uint32(1) << rapid.IntRange(0, 5).Draw(t, "log2 slots")
@@ -108,12 +108,11 @@ func TestRunsAreTheirModel(t *testing.T) {
 					if rec.Run() != recs[0].Run() {
 						t.Fatal("messages of a run come with others")
 					}
-					m.receipt, m.run = rec.Receipt(), rec.Run()
+					m.seq, m.run = rec.Seq, rec.Run()
 					held = append(held, m)
 				}
 			},
 			"release": func(t *rapid.T) {
-				var receipts []Receipt
 				together := map[*Run]int{}
 				k := rapid.IntRange(0, len(held)).Draw(t, "how many")
 				for range k {
@@ -124,13 +123,12 @@ func TestRunsAreTheirModel(t *testing.T) {
 					if m.run != nil {
 						together[m.run]++
 					} else {
-						receipts = append(receipts, m.receipt)
+						p.r.Return(m.seq)
 					}
 				}
 				for run, n := range together {
-					receipts = append(receipts, run.Receipt(n))
+					p.r.ReturnRun(run, n)
 				}
-				p.r.ReturnAll(receipts...)
 			},
 			"": func(t *rapid.T) {
 				if _, err := p.w.Reclaim(); err != nil {
@@ -165,7 +163,7 @@ func TestRunReleasedOneByOne(t *testing.T) {
 			if ok, err := p.r.TryReceive(&rec); !ok || err != nil {
 				t.Fatal(ok, err)
 			}
-			p.r.ReturnAll(rec.Receipt())
+			p.r.ReturnRecord(&rec)
 			p.w.Reclaim()
 			if x.back != i/4 {
 				t.Errorf("after %d of 5: came back %d times", i+1, x.back)
@@ -191,7 +189,7 @@ func TestRunInTwoParts(t *testing.T) {
 	if p.w.Out() != 2 || y.left != 2 {
 		t.Errorf("%d out", p.w.Out())
 	}
-	p.r.ReturnAll(recs[0].Run().Receipt(4))
+	p.r.ReturnRun(recs[0].Run(), 4)
 	if n, err := p.r.TryReceiveBatch(recs); n != 2 || err != nil {
 		t.Fatal(n, err)
 	}
@@ -199,7 +197,8 @@ func TestRunInTwoParts(t *testing.T) {
 	if x.back != 1 || y.back != 0 {
 		t.Error(x.back, y.back)
 	}
-	p.r.ReturnAll(recs[0].Receipt(), recs[1].Receipt())
+	p.r.ReturnRecord(recs[0])
+	p.r.ReturnRecord(recs[1])
 	p.w.Reclaim()
 	if y.back != 1 || p.w.Out() != 0 {
 		t.Error(y.back, p.w.Out())
@@ -216,7 +215,7 @@ func TestRunsOfAHostileWriter(t *testing.T) {
 		if ok, err := p.r.TryReceive(&rec); !ok || err != nil {
 			t.Fatal(ok, err)
 		}
-		p.r.ReturnAll(rec.Receipt())
+		p.r.ReturnRecord(&rec)
 	}
 	if p.r.HeldCount() != 0 || p.r.retTail != 0 || len(p.r.runs) != 0 {
 		t.Errorf("%d held, %d returned, %d runs", p.r.HeldCount(), p.r.retTail, len(p.r.runs))

@@ -216,7 +216,7 @@ func FuzzReader(f *testing.F) {
 			}
 			for _, rec := range recs[:got] {
 				if rec.IsBlock() && rec.Seq&1 == 0 {
-					p.r.ReturnAll(rec.Receipt())
+					p.r.ReturnRecord(rec)
 				}
 				if len(rec.Payload) > wire.MaxInline || len(p.r.backlog) > 400 || p.r.HeldCount() > int(spec.Out) || len(p.r.runs) > 100 {
 					t.Fatal(len(rec.Payload), len(p.r.backlog), p.r.HeldCount(), len(p.r.runs))

@@ -83,7 +83,7 @@ func (d *drain) take(b *Batch) error {
 			return fmt.Errorf("%w: frame of %d bytes, at most %d", ErrRubbish, len(blk.Payload), d.cfg.MaxFrame)
 		}
 		b.addFrame(d.queue, rec.Word, blk.Payload)
-		d.cfg.Queues[d.queue].ReturnAll(rec.Receipt())
+		d.cfg.Queues[d.queue].ReturnRecord(rec)
 	default:
 		b.add(d.queue, rec.Word)
 	}
