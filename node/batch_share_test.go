@@ -257,3 +257,62 @@ func TestSharingAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations a batch", n)
 	}
 }
+
+// Shared blocks whose segment or topic is told late wait for it like others, and come back, whatever the slots held before.
+func TestSharedBlocksToldLate(t *testing.T) {
+	for name, forget := range map[string]func(*node.Node, string) func(){"segments": node.ForgetSegments, "topics": node.ForgetTopics} {
+		for _, into := range []int{1, 7, 64} {
+			t.Run(fmt.Sprint(name, "/", into), func(t *testing.T) {
+				b := newBus(t)
+				n, reader := b.attach("pub"), b.attach("sub")
+				p := b.publisher(n, "a")
+				s := b.subscribe(reader, "a", node.OnFull(node.Block), node.Depth(500), node.Hold(100))
+				const count = 60
+				receive := func(first int) {
+					batch := make([]node.Message, into)
+					for next := first; next < first+count; {
+						k, err := s.ReceiveBatch(b.ctx, batch)
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						for _, m := range batch[:k] {
+							if number(m) != next || m.Seq() != uint64(next+1) || len(m.Bytes()) != 700 {
+								t.Errorf("message %d, number %d, has %d bytes; want %d", number(m), m.Seq(), len(m.Bytes()), next)
+							}
+							next++
+						}
+						release(t, batch[:k])
+					}
+				}
+				for round := range 3 {
+					if err := p.PublishBatch(b.ctx, many(2*round*count, count, 700)); err != nil {
+						t.Fatal(err)
+					}
+					receive(2 * round * count)
+					tell := forget(reader, "pub")
+					if err := p.PublishBatch(b.ctx, many((2*round+1)*count, count, 700)); err != nil {
+						t.Fatal(err)
+					}
+					done := make(chan struct{})
+					go func() {
+						defer close(done)
+						receive((2*round + 1) * count)
+					}()
+					eventually(t, func() string {
+						if node.Aside(reader) == 0 {
+							return "nothing was put back"
+						}
+						return ""
+					})
+					tell()
+					<-done
+					wantReferenced(t, n, 0)
+				}
+				if bad := reader.Stats().BadWords; bad != 0 {
+					t.Errorf("%d words were rubbish", bad)
+				}
+			})
+		}
+	}
+}

@@ -37,7 +37,7 @@ func (r *Reader) takeOfRun(recs []*Record, room int64) (n int) {
 		}
 		over = !w.More()
 		rec := recs[n]
-		rec.Seq, rec.Word, rec.run = seq, w, run
+		rec.Seq, rec.Word, rec.Payload, rec.run = seq, w, nil, run
 		seq++
 		n++
 	}

@@ -83,6 +83,9 @@ func TestRunsAreTheirModel(t *testing.T) {
 			"receive": func(t *rapid.T) {
 				p.w.Commit()
 				recs := []*Record{{}, {}, {}, {}}[:rapid.IntRange(1, 4).Draw(t, "batch")]
+				for _, rec := range recs {
+					rec.Payload = []byte("of the message that was here before")
+				}
 				n, err := 1, error(nil)
 				if len(recs) == 1 {
 					var ok bool
@@ -105,8 +108,8 @@ func TestRunsAreTheirModel(t *testing.T) {
 					if rec.Word != m.word {
 						t.Fatalf("received %#x, want %#x", rec.Word, m.word)
 					}
-					if rec.Run() != recs[0].Run() {
-						t.Fatal("messages of a run come with others")
+					if rec.Run() != recs[0].Run() || rec.Payload != nil {
+						t.Fatal("messages of a run come with others, or with the bytes of others")
 					}
 					m.seq, m.run = rec.Seq, rec.Run()
 					held = append(held, m)
