@@ -110,12 +110,12 @@ func (d *director) startAnchors(ctx context.Context) error {
 		return pubSpec{Topic: topic, Consent: consent, Largest: 256 << 10, Pause: 20 * time.Millisecond, Batch: true}
 	}
 	sub := func(pattern string, policy node.Policy) subSpec {
-		return subSpec{Pattern: pattern, Policy: policy, Depth: 64, Hold: 16, Quota: 8 << 20, Stall: 20 * time.Millisecond}
+		return subSpec{Pattern: pattern, Policy: policy, Depth: 512, Hold: 16, Quota: 8 << 20, Stall: 20 * time.Millisecond}
 	}
 	for _, cfg := range []memberConfig{
 		{Name: "anchor-1", Pubs: []pubSpec{pub("soak.a.0", endless), pub("soak.b.1", 0)}, Serves: []serveSpec{{"soak.service.0", 2, 16}},
 			Subs: []subSpec{sub("soak.c.>", node.Block)}},
-		{Name: "anchor-2", Subs: []subSpec{sub("soak.a.", node.Block), sub("soak.>", node.DropOldest)}, Pubs: []pubSpec{pub("soak.c.2", endless)},
+		{Name: "anchor-2", Subs: []subSpec{sub("soak.a.", node.Block), sub("soak.b.", node.DropOldest)}, Pubs: []pubSpec{pub("soak.c.2", endless)},
 			Asks: []askSpec{{Topic: "soak.service.0", Largest: 4 << 10, Async: true, Pause: 10 * time.Millisecond}}},
 		{Name: "anchor-3", Subs: []subSpec{sub("soak.*.1", node.DropNewest)}, Serves: []serveSpec{{"soak.service.1", 1, 64}},
 			Asks: []askSpec{{Topic: "soak.service.2", Largest: 64 << 10, Pause: 10 * time.Millisecond}}},

@@ -137,8 +137,13 @@ func (p *publisher) step(ctx context.Context) error {
 
 func (p *publisher) batch(ctx context.Context, k int) error {
 	payloads, bytes := make([][]byte, k), 0
+	alike := p.r.IntN(2) * (300 + p.r.IntN(1000)) // as long, or nearly: then they share blocks
 	for i := range payloads {
-		b := p.buf(i, min(p.size(), 64<<10))
+		size := min(p.size(), 64<<10)
+		if alike > 0 {
+			size = min(headBytes+alike+p.r.IntN(50), p.spec.Largest)
+		}
+		b := p.buf(i, size)
 		p.w.pattern.put(b, p.head(i))
 		payloads[i], bytes = b, bytes+len(b)
 	}
