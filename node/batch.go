@@ -18,10 +18,12 @@ const (
 const batchChunk = 64
 
 // PublishBatch copies payloads and publishes them, in order; the queues' cursors move once for up to 64 of them, and the
-// receivers are woken once. Messages of up to 9 KiB may share a block of up to 72 KiB, which comes back when the last of them is released: who
-// keeps one keeps all. Not if a subscriber's queue drops the oldest, has a quota under 1.2 MB or is shorter
-// than four times the messages, nor with Keep. Errors are Publish's, and say
-// how many messages went before: to all subscribers; of the rest some may have gone to some.
+// receivers are woken once. Errors are Publish's, and say how many messages went before: to all subscribers; of the rest
+// some may have gone to some.
+//
+// Messages of up to 9 KiB that are too long to go inline may share a block of up to 72 KiB. It comes back when the last of
+// them is released: who keeps one keeps all, and its quota is charged with all. They don't where a subscriber's queue drops
+// the oldest, has a quota under 1.2 MB, or is shorter than four times the batch, nor with Keep.
 func (p *Publisher) PublishBatch(ctx context.Context, payloads [][]byte) error {
 	for at := 0; at < len(payloads); {
 		n, err := p.publishChunk(ctx, payloads[at:min(len(payloads), at+batchChunk)])

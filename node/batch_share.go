@@ -39,10 +39,11 @@ func inShared(size int) int { return wire.HeaderSize + (size+wire.HeaderSize-1)&
 // there is no block.
 func (tp *topicPub) addShared(ctx context.Context, b *batch, payloads [][]byte, limit int, refs int32, image *wire.HeaderImage) bool {
 	n, bytes, longest := 0, 0, 0
+	most := int(min(mostShared, tp.n.maxMessage.Load())) // nor is a block larger than a message may be
 	for _, payload := range payloads {
 		size := len(payload)
 		next := bytes + inShared(size)
-		if size <= limit || next > mostShared {
+		if size <= limit || next > most {
 			break
 		}
 		bytes = next
@@ -60,13 +61,27 @@ func (tp *topicPub) addShared(ctx context.Context, b *batch, payloads [][]byte, 
 	return true
 }
 
-// sharedBlock takes a block of the class; nil: there is none to be had.
+// sharedBlock takes a block of the class, or without a center one that is larger; nil: there is none to be had, and who asks for smaller ones
+// is told if there are none either.
 func (tp *topicPub) sharedBlock(ctx context.Context, g *blockGroup, class uint8) *block {
 	var one [1]*block
-	if g.popAll(class, one[:]) == 0 {
-		one[0], _ = tp.n.mag.get(ctx, g, class, wire.SocketNode) // smaller ones may be left: who asks for those is told if not
+	if g.popAll(class, one[:]) > 0 {
+		return one[0]
 	}
-	return one[0]
+	tp.n.reclaimRoutes()
+	if g.popAll(class, one[:]) > 0 {
+		return one[0]
+	}
+	if tp.n.link.Load() != nil {
+		one[0], _ = tp.n.mag.ask(ctx, g, class, wire.SocketNode)
+		return one[0]
+	}
+	for c := class + 1; wire.GetAllocSize(int(c)) <= 2*mostShared; c++ {
+		if g.known(int(c)) != nil && g.popAll(c, one[:]) > 0 {
+			return one[0]
+		}
+	}
+	return nil
 }
 
 // fillShared adds payloads to b, all in bl.

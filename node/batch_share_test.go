@@ -3,9 +3,11 @@ package node_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/bhome-bus/bhome/actors"
 	"github.com/bhome-bus/bhome/node"
 )
 
@@ -315,4 +317,53 @@ func TestSharedBlocksToldLate(t *testing.T) {
 			})
 		}
 	}
+}
+
+// Without a center a batch goes in a shared block of another size, if one is there.
+func TestBatchSharesWithoutACenter(t *testing.T) {
+	c := newCenters(t)
+	n, reader := c.attach("pub"), c.attach("sub")
+	p := c.publisher(n, "a")
+	s := c.subscribe(reader, "a", node.OnFull(node.Block), node.Depth(500))
+	send := func(first, count int) {
+		t.Helper()
+		if err := p.PublishBatch(c.ctx, many(first, count, 1000)); err != nil {
+			t.Fatal(err)
+		}
+		if some := node.Referenced(n); some != 1 {
+			t.Errorf("%d blocks for %d messages", some, count)
+		}
+		for i, k := range c.drain(s, count) {
+			if k != first+i {
+				t.Errorf("message %d is %d", first+i, k)
+			}
+		}
+	}
+	send(0, 64)
+	c.stop()
+	c.await(node.StateReconnecting, n, reader)
+	send(64, 40)
+	send(104, 64)
+	c.start()
+	c.await(node.StateOnline, n, reader)
+}
+
+// No block is shared that is larger than a message may be, and what is too large is refused as ever.
+func TestSharedBlocksAreNoLargerThanAMessage(t *testing.T) {
+	b := newBus(t, func(c *actors.Config) { c.Limits.MaxMessage = 6000 })
+	n := b.attach("pub")
+	p := b.publisher(n, "a")
+	s := b.subscribe(b.attach("sub"), "a", node.OnFull(node.Block), node.Depth(500))
+	if err := p.PublishBatch(b.ctx, many(0, 20, 500)); err != nil { // 576 bytes each, ten to a block
+		t.Fatal(err)
+	}
+	if some := node.Referenced(n); some != 2 {
+		t.Errorf("%d blocks, want 2", some)
+	}
+	b.drain(s, 20)
+	err := p.PublishBatch(b.ctx, append(many(0, 20, 500), make([]byte, 6001)))
+	if !errors.Is(err, node.ErrTooLarge) || !strings.Contains(err.Error(), "message 20 of 21") {
+		t.Errorf("a message that is too large: %v", err)
+	}
+	b.drain(s, 20)
 }

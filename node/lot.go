@@ -73,8 +73,8 @@ func (l *lot) release(serial, bits uint64) (ok, all bool) {
 }
 
 // places is the places of the messages at the start of ms that are of l's time serial, one after the other, and how many they are; their
-// slots go to sls, sequence numbers of the blocks among them to seqs, unless all are of a run. The first is out; one that isn't any more ends them, and so does one of a run
-// among others.
+// slots go to sls, sequence numbers of the blocks among them to seqs, unless all are of a run. The first is out; one that isn't any more ends
+// them, and so does one of a run among others.
 func (l *lot) places(serial uint64, ms []Message, sls []*slot, seqs []uint64) (n int, bits uint64, blocks int) {
 	over := l.word.Load() // whose slots are others' by now
 	tag := ms[0].tag
