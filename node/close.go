@@ -175,8 +175,11 @@ func (n *Node) teardown() {
 	}
 	if !held {
 		for _, r := range in {
+			r.mu.Lock()
+			r.freed = true // who has just received the last looks whether the route is drained
 			r.done.Store(true)
 			r.r.Close()
+			r.mu.Unlock()
 			r.closeBell()
 		}
 		for _, p := range peers {

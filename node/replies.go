@@ -209,6 +209,7 @@ func (rs *replies) next(sl *slot, rd *shmio.Reader, err error, own *pendingCall)
 		r.spoiled(err)
 		return true, a
 	}
+	end := sl.rec.End() // what the half says may be unmapped by now: the node may be closing, and holds nothing
 	if _, err = r.read(&sl.received); err != nil {
 		if !errors.Is(err, errPutBack) {
 			r.reject(err)
@@ -217,7 +218,7 @@ func (rs *replies) next(sl *slot, rd *shmio.Reader, err error, own *pendingCall)
 	} else {
 		a = rs.deliver(r, sl, own)
 	}
-	r.settled.Store(rd.Head()) // who has the turn alone moves it
+	r.settled.Store(end) // who has the turn alone moves it
 	if r.ending.Load() {
 		r.drained()
 	}

@@ -87,6 +87,14 @@ func (r *Record) IsBlock() bool { return !r.Word.IsCommand() }
 // IsInline tells whether the message is an inline record.
 func (r *Record) IsInline() bool { return r.Word.IsInline() }
 
+// End is the cursor behind the message.
+func (r *Record) End() uint64 {
+	if slots, ok := r.Word.InlineSlots(); ok {
+		return r.Seq + slots
+	}
+	return r.Seq + 1
+}
+
 // NewReader lays out a reader half in mem and makes its reader; the half exists for others from then on. mem must hold
 // spec.ReaderSize bytes; the Reader uses them until the owner unmaps them, after Close.
 func NewReader(mem []byte, spec RouteSpec) (*Reader, error) {

@@ -234,6 +234,8 @@ func TestRouteIsItsModel(t *testing.T) {
 					var ok bool
 					if ok, err = p.r.TryReceive(recs[0]); !ok {
 						n = 0
+					} else if recs[0].End() != p.r.Head() {
+						t.Fatalf("message %#x ends at %#x, and the head is %#x", recs[0].Seq, recs[0].End(), p.r.Head())
 					}
 				} else {
 					n, err = p.r.TryReceiveBatch(recs)
