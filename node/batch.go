@@ -23,7 +23,7 @@ const batchChunk = 64
 //
 // Messages of up to 9 KiB that are too long to go inline may share a block of up to 72 KiB. It comes back when the last of
 // them is released: who keeps one keeps all, and its quota is charged with all. They don't where a subscriber's queue drops
-// the oldest, has a quota under 1.2 MB, or is shorter than four times the batch, nor with Keep.
+// the oldest, has a quota under 72 KiB × (Hold + 16), or is shorter than four times the batch, nor with Keep.
 func (p *Publisher) PublishBatch(ctx context.Context, payloads [][]byte) error {
 	for at := 0; at < len(payloads); {
 		n, err := p.publishChunk(ctx, payloads[at:min(len(payloads), at+batchChunk)])
@@ -150,7 +150,7 @@ func (tp *topicPub) lend(ctx context.Context, b *batch, limit int, refs int32, n
 			tp.seq++
 			b.runs[len(b.blocks)] = 0
 			b.blocks = append(b.blocks, shmio.Outgoing{})
-		} else if share && tp.addShared(ctx, b, rest, limit, refs, &image) {
+		} else if share && now >= tp.shareFrom && tp.addShared(ctx, b, rest, limit, refs, now, &image) {
 			continue
 		} else if err := tp.addBlocks(ctx, b, rest, limit, refs, &image); err != nil {
 			b.payloads = b.payloads[:len(b.blocks)]

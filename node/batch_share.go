@@ -13,8 +13,12 @@ const (
 	mostShared  = 72 << 10
 )
 
-// sharedQuota is the smallest quota of a route for them: sixteen of the largest, so that it is used up in small steps.
-const sharedQuota = 16 * mostShared
+// sharedQuota is how many of the largest blocks a route's quota must have room for, besides one for each message that its reader may hold: who
+// keeps one message of each block is charged with all of them, and must still come to its Hold.
+const sharedQuota = 16
+
+// askAgain is how long after the center refused a block to share it isn't asked for another, in ns.
+const askAgain = 100e6
 
 // sharedDepth is how many times the messages of a batch a queue must have room for: where only a few of them fit at a time, each few come back
 // by themselves, and nothing is won.
@@ -25,7 +29,8 @@ const sharedDepth = 4
 func canShare(routes []*outRoute, n int) bool {
 	for _, o := range routes {
 		spec := o.w.Spec()
-		if spec.Policy == shmio.DropOldest || spec.Quota != 0 && spec.Quota < sharedQuota || int(spec.Depth) < sharedDepth*n {
+		hold := uint64(spec.Out) - min(uint64(spec.Out), uint64(spec.Depth))
+		if spec.Policy == shmio.DropOldest || spec.Quota != 0 && spec.Quota < (hold+sharedQuota)*mostShared || int(spec.Depth) < sharedDepth*n {
 			return false
 		}
 	}
@@ -37,7 +42,7 @@ func inShared(size int) int { return wire.HeaderSize + (size+wire.HeaderSize-1)&
 
 // addShared adds the first of payloads that are longer than limit to b, all in one block; false: they are too few or too long for that, or
 // there is no block.
-func (tp *topicPub) addShared(ctx context.Context, b *batch, payloads [][]byte, limit int, refs int32, image *wire.HeaderImage) bool {
+func (tp *topicPub) addShared(ctx context.Context, b *batch, payloads [][]byte, limit int, refs int32, now uint64, image *wire.HeaderImage) bool {
 	n, bytes, longest := 0, 0, 0
 	most := int(min(mostShared, tp.n.maxMessage.Load())) // nor is a block larger than a message may be
 	for _, payload := range payloads {
@@ -55,6 +60,7 @@ func (tp *topicPub) addShared(ctx context.Context, b *batch, payloads [][]byte, 
 	}
 	bl := tp.sharedBlock(ctx, b.group, uint8(wire.CalcAllocIndex(int64(bytes-wire.HeaderSize))))
 	if bl == nil {
+		tp.shareFrom = now + askAgain
 		return false
 	}
 	tp.fillShared(b, bl, payloads[:n], refs, image)

@@ -37,7 +37,7 @@ func TestBatchSharesABlock(t *testing.T) {
 			b := newBus(t)
 			n, reader := b.attach("pub"), b.attach("sub")
 			p := b.publisher(n, "a", node.AllowBlock(time.Hour))
-			s := b.subscribe(reader, "*", node.OnFull(node.Block), node.Depth(500), node.Hold(500))
+			s := b.subscribe(reader, "*", node.OnFull(node.Block), node.Depth(500), node.Hold(200))
 			const count = 64
 			for round := range 3 {
 				if err := p.PublishBatch(b.ctx, many(round*count, count, 1000)); err != nil {
@@ -93,6 +93,7 @@ func TestWhatSharesNoBlock(t *testing.T) {
 	}{
 		"drop-oldest": {sub: []node.SubOption{node.OnFull(node.DropOldest)}, count: 20, size: 1000},
 		"quota":       {sub: []node.SubOption{node.OnFull(node.Block), node.Quota(1 << 20)}, count: 20, size: 1000},
+		"hold":        {sub: []node.SubOption{node.OnFull(node.Block), node.Hold(1000)}, count: 20, size: 1000}, // the default quota has no room for it
 		"kept":        {pub: []node.PubOption{node.Keep(20)}, sub: []node.SubOption{node.OnFull(node.Block)}, count: 20, size: 1000},
 		"few":         {sub: []node.SubOption{node.OnFull(node.Block)}, count: 3, size: 1000},
 		"long":        {sub: []node.SubOption{node.OnFull(node.Block)}, count: 20, size: 10000},
@@ -155,7 +156,7 @@ func TestSharedBlocksComeBack(t *testing.T) {
 			p := b.publisher(n, "a", c.pub...)
 			var subs []*node.Subscription
 			for i, opts := range c.subs {
-				subs = append(subs, b.subscribe(b.attach(fmt.Sprint("sub", i)), "a", append([]node.SubOption{node.OnFull(node.Block), node.Hold(1000)}, opts...)...))
+				subs = append(subs, b.subscribe(b.attach(fmt.Sprint("sub", i)), "a", append([]node.SubOption{node.OnFull(node.Block), node.Hold(300)}, opts...)...))
 			}
 			if err := p.WaitForSubscribers(b.ctx, len(subs)); err != nil {
 				t.Fatal(err)

@@ -39,6 +39,7 @@ type topicPub struct {
 	seq        uint64
 	history    []*block
 	lent       *lent    // what is being sent of a batch; made at the first
+	shareFrom  uint64   // when the center may be asked for a block to share again; ns of CLOCK_MONOTONIC_COARSE
 	behind     []behind // the routes that had no room for what is being sent; empty in between
 
 	users     int         // Publishers; under n.mu
@@ -353,7 +354,8 @@ func (tp *topicPub) pushCopy(ctx context.Context, o *outRoute, m *message) error
 	if err := h.Decode(mem); err != nil {
 		panic(fmt.Sprintf("bhome: header of an own block: %v", err)) // number has made it
 	}
-	class, err := tp.n.classOf(int(h.Size))
+	size := int(h.Size)
+	class, err := tp.n.classOf(size)
 	if err != nil {
 		return err
 	}
@@ -362,7 +364,7 @@ func (tp *topicPub) pushCopy(ctx context.Context, o *outRoute, m *message) error
 		return fmt.Errorf("a block of access group %q: %w", o.group.access, err)
 	}
 	c := message{b: b, held: 1}
-	b.fill(mem[wire.HeaderSize:wire.HeaderSize+h.Size], 1)
+	b.fill(mem[wire.HeaderSize:wire.HeaderSize+size], 1)
 	h.ID = blockID(b)
 	b.putHeader(&h)
 	defer c.release()
