@@ -7,7 +7,7 @@ import (
 	"github.com/bhome-bus/bhome/wire"
 )
 
-// A block that several messages of a batch share takes so many bytes; a message an eighth at most.
+// A block that several messages of a batch share takes so many bytes; each message an eighth of it at most.
 const (
 	leastShared = 4 << 10
 	mostShared  = 72 << 10
@@ -24,8 +24,8 @@ const askAgain = 100e6
 // by themselves, and nothing is won.
 const sharedDepth = 4
 
-// canShare tells whether n messages may share a block on all routes: not where the oldest is dropped alone, nor where a quota is that of a few
-// such blocks, or a queue is short.
+// canShare tells whether n messages may share a block on all routes: not where the oldest is dropped alone, nor where a quota is too
+// small, or a queue too short.
 func canShare(routes []*outRoute, n int) bool {
 	for _, o := range routes {
 		spec := o.w.Spec()
@@ -48,7 +48,7 @@ func (tp *topicPub) addShared(ctx context.Context, b *batch, payloads [][]byte, 
 	for _, payload := range payloads {
 		size := len(payload)
 		next := bytes + inShared(size)
-		if size <= limit || next > most {
+		if size <= limit || size > mostShared/8 || next > most {
 			break
 		}
 		bytes = next

@@ -240,10 +240,17 @@ func TestTheMessagesWayAllocatesNothing(t *testing.T) {
 	}
 	small, large := pattern(64), pattern(4096)
 	batch := [][]byte{small, small, large, small, large, large, small, small}
-	ms := make([]node.Message, len(batch))
-	takeBatch := func(release func([]node.Message) error) {
+	ms := make([]node.Message, 10)
+	n := b.attach("sharing")
+	sharing := b.publisher(n, "b")
+	whole := b.subscribe(b.attach("whole"), "b", node.OnFull(node.Block), node.Depth(300))
+	shared := many(0, 64, 1000)
+	takeAll := func(pub *node.Publisher, sub *node.Subscription, batch [][]byte, release func([]node.Message) error) {
 		if err := pub.PublishBatch(b.ctx, batch); err != nil {
 			t.Fatal(err)
+		}
+		if some := node.Referenced(n); pub == sharing && some != 1 {
+			t.Fatalf("%d messages are in %d blocks", len(batch), some)
 		}
 		for got := 0; got < len(batch); {
 			n, err := sub.ReceiveBatch(b.ctx, ms)
@@ -256,7 +263,9 @@ func TestTheMessagesWayAllocatesNothing(t *testing.T) {
 			got += n
 		}
 	}
+	takeBatch := func(release func([]node.Message) error) { takeAll(pub, sub, batch, release) }
 	for name, f := range map[string]func(){
+		"shared": func() { takeAll(sharing, whole, shared, node.ReleaseBatch) },
 		"inline": func() {
 			if err := pub.Publish(b.ctx, small); err != nil {
 				t.Fatal(err)

@@ -62,7 +62,7 @@ func (s *Subscription) ReceiveBatch(ctx context.Context, into []Message) (int, e
 }
 
 // readRun reads messages that are all of one run, which it returns, if they are what most are: all in one segment, on the topic that was last.
-// nil: they are not, and nothing has changed.
+// nil: they are not, and sift has to look at them.
 func (s *Subscription) readRun(r *inRoute, sls []*slot, recs []*shmio.Record) *shmio.Run {
 	run, t := recs[0].Run(), r.last.Load()
 	if run == nil || t == nil || r.kind != bhomev1.RouteKind_ROUTE_KIND_PUBSUB || s.msg.GetExpiryNs() > 0 || r.r.Aside() > 0 {
