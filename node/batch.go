@@ -41,36 +41,30 @@ type batch struct {
 	first    wire.Inline      // the head of the first, if it goes inline; the others have the numbers that follow
 	blocks   []shmio.Outgoing // of lent, with a reference for each route: those that don't go inline, each in its place; nil: all go inline
 	*lent
-	group *blockGroup // the blocks'
-	one   message     // what message made last
+	group  *blockGroup // the blocks'
+	shares bool        // messages may share a block
+	one    message     // what message made last
 }
 
 // lent is the blocks of a batch's messages; a topic has one for all its batches.
 type lent struct {
-	each  [batchChunk]shmio.Outgoing // zero: the message goes inline
-	runs  [batchChunk]uint8          // how many messages from this one on share its block, and then each says no more; 0: none
-	words [batchChunk]wire.Word      // of messages that share one: as PushRun wants them
+	each [batchChunk]shmio.Outgoing // zero: the message goes inline. Of those that share a block only the first has Held and Size
+	runs [batchChunk]run
+}
+
+// run is the messages that share a block with one: all their words say more.
+type run struct {
+	from  uint8 // the first
+	count uint8 // 0: the message shares none
 }
 
 func (b *batch) len() int { return len(b.payloads) }
 
-// run is the first of the messages that share a block with message i, and how many they are; 0: it shares none.
-func (b *batch) run(i int) (from, n int) {
-	if b.blocks == nil {
-		return i, 0
-	}
-	for {
-		n = int(b.runs[from])
-		next := from + max(n, 1)
-		if next > i {
-			return from, n
-		}
-		from = next
-	}
-}
+// alone tells whether message i shares no block.
+func (b *batch) alone(i int) bool { return b.blocks == nil || b.runs[i].count == 0 }
 
-// inline tells whether message i, which shares no block, goes inline.
-func (b *batch) inline(i int) bool { return b.blocks == nil || b.blocks[i].Held == nil }
+// inline tells whether message i goes inline.
+func (b *batch) inline(i int) bool { return b.blocks == nil || b.blocks[i].Word == 0 }
 
 // head is message i's, which goes inline.
 func (b *batch) head(i int) wire.Inline {
@@ -79,15 +73,17 @@ func (b *batch) head(i int) wire.Inline {
 	return in
 }
 
-// message is message i, until the next call. It holds the reference to a block of the route that it is for.
+// message is message i, and those behind it that share its block, until the next call. It holds the reference to a block of the route that
+// it is for.
 func (b *batch) message(i int) *message {
-	switch from, n := b.run(i); {
-	case n > 0:
-		b.one = message{b: b.blocks[from].Held.(*block), part: b.words[i].Alone(), held: 1}
+	switch {
 	case b.inline(i):
 		b.one = message{payload: b.payloads[i], in: b.head(i)}
-	default:
+	case b.alone(i):
 		b.one = message{b: b.blocks[i].Held.(*block), held: 1}
+	default:
+		r := b.runs[i]
+		b.one = message{b: b.blocks[r.from].Held.(*block), run: b.blocks[i : r.from+r.count], held: 1}
 	}
 	return &b.one
 }
@@ -119,7 +115,8 @@ func (p *Publisher) publishChunk(ctx context.Context, payloads [][]byte) (int, e
 		return tp.pushToAll(ctx, routes, &b)
 	}
 	takers := max(1, tp.takers(routes))
-	refused := tp.lend(ctx, &b, limit, int32(takers), now, takers == len(routes) && canShare(routes, len(payloads)))
+	b.shares = takers == len(routes) && now >= tp.shareFrom.Load() && canShare(routes, len(payloads))
+	refused := tp.lend(ctx, &b, limit, int32(takers), now)
 	done, err := tp.pushToAll(ctx, routes, &b)
 	if takers > len(routes) { // the last reference is the topic's, and no block is shared
 		for _, m := range b.blocks {
@@ -136,8 +133,8 @@ func (p *Publisher) publishChunk(ctx context.Context, payloads [][]byte) (int, e
 }
 
 // lend numbers the messages of b, and copies those that don't go inline into blocks with so many references. An error ends b before the
-// message that has no block. share: messages may share a block.
-func (tp *topicPub) lend(ctx context.Context, b *batch, limit int, refs int32, now uint64, share bool) error {
+// message that has no block.
+func (tp *topicPub) lend(ctx context.Context, b *batch, limit int, refs int32, now uint64) error {
 	if tp.lent == nil {
 		tp.lent = new(lent)
 	}
@@ -148,9 +145,9 @@ func (tp *topicPub) lend(ctx context.Context, b *batch, limit int, refs int32, n
 		rest := b.payloads[len(b.blocks):]
 		if len(rest[0]) <= limit {
 			tp.seq++
-			b.runs[len(b.blocks)] = 0
+			b.runs[len(b.blocks)] = run{}
 			b.blocks = append(b.blocks, shmio.Outgoing{})
-		} else if share && now >= tp.shareFrom && tp.addShared(ctx, b, rest, limit, refs, now, &image) {
+		} else if b.shares && tp.addShared(ctx, b, rest, limit, refs, &image) {
 			continue
 		} else if err := tp.addBlocks(ctx, b, rest, limit, refs, &image); err != nil {
 			b.payloads = b.payloads[:len(b.blocks)]
@@ -192,7 +189,7 @@ func (tp *topicPub) addBlocks(ctx context.Context, b *batch, payloads [][]byte, 
 		bl.fill(payload, refs)
 		tp.seq++
 		image.Put(bl.mem, uint32(len(payload)), blockID(bl), tp.seq)
-		b.runs[len(b.blocks)] = 0
+		b.runs[len(b.blocks)] = run{}
 		b.blocks = append(b.blocks, shmio.Outgoing{Held: bl, Word: bl.word, Size: uint64(len(payload))})
 	}
 	return nil

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"math/bits"
 
 	"github.com/bhome-bus/bhome/shmio"
 	"github.com/bhome-bus/bhome/wire"
@@ -40,60 +41,91 @@ func canShare(routes []*outRoute, n int) bool {
 // inShared is what a message of so many bytes takes of a block with others.
 func inShared(size int) int { return wire.HeaderSize + (size+wire.HeaderSize-1)&^(wire.HeaderSize-1) }
 
-// addShared adds the first of payloads that are longer than limit to b, all in one block; false: they are too few or too long for that, or
-// there is no block.
-func (tp *topicPub) addShared(ctx context.Context, b *batch, payloads [][]byte, limit int, refs int32, now uint64, image *wire.HeaderImage) bool {
-	n, bytes, longest := 0, 0, 0
-	most := int(min(mostShared, tp.n.maxMessage.Load())) // nor is a block larger than a message may be
-	for _, payload := range payloads {
+// shareOf is how many of the first of payloads share a block, and how many bytes of one they take: as many as can, of which none is
+// shorter than limit or takes more than an eighth. 0: they are too few or too long.
+func shareOf(payloads [][]byte, limit, most int) (n, bytes int) {
+	at, longest := 0, 0
+	for i, payload := range payloads {
 		size := len(payload)
-		next := bytes + inShared(size)
-		if size <= limit || size > mostShared/8 || next > most {
+		at += inShared(size)
+		longest = max(longest, size)
+		if size <= limit || size > mostShared/8 || at > most {
 			break
 		}
-		bytes = next
-		longest = max(longest, size)
-		n++
+		if at >= max(leastShared, 8*longest) {
+			n, bytes = i+1, at
+		}
 	}
-	if bytes < max(leastShared, 8*longest) {
+	return n, bytes
+}
+
+// sharedSize is the block that is asked for where so many bytes are needed: there are four sizes from one power of two to the next, so that
+// batches of any lengths use the same blocks.
+func sharedSize(bytes, most int) int {
+	step := 1 << (bits.Len(uint(bytes-1)) - 3)
+	return min((bytes+step-1)&^(step-1), most)
+}
+
+// addShared adds the first of payloads that are longer than limit to b, all in one block; false: they are too few or too long for that, or
+// there is no block.
+func (tp *topicPub) addShared(ctx context.Context, b *batch, payloads [][]byte, limit int, refs int32, image *wire.HeaderImage) bool {
+	most := int(min(mostShared, tp.n.maxMessage.Load())) // nor is a block larger than a message may be
+	n, bytes := shareOf(payloads, limit, most)
+	if n == 0 {
 		return false
 	}
-	bl := tp.sharedBlock(ctx, b.group, uint8(wire.CalcAllocIndex(int64(bytes-wire.HeaderSize))))
+	bl := tp.sharedBlock(ctx, b.group, sharedSize(bytes, most), payloads[:n])
 	if bl == nil {
-		tp.shareFrom = now + askAgain
+		b.shares = false
 		return false
 	}
 	tp.fillShared(b, bl, payloads[:n], refs, image)
 	return true
 }
 
-// sharedBlock takes a block of the class, or without a center one that is larger; nil: there is none to be had, and who asks for smaller ones
-// is told if there are none either.
-func (tp *topicPub) sharedBlock(ctx context.Context, g *blockGroup, class uint8) *block {
-	var one [1]*block
-	if g.popAll(class, one[:]) > 0 {
-		return one[0]
+// sharedBlock takes a block of size bytes, or an idle one of up to twice that, for payloads. nil: there is none to be had now.
+func (tp *topicPub) sharedBlock(ctx context.Context, g *blockGroup, size int, payloads [][]byte) *block {
+	class := uint8(wire.CalcAllocIndex(int64(size - wire.HeaderSize)))
+	bl := g.popUpTo(class, 2*size)
+	if bl != nil || tp.asksShared.Load() {
+		return bl
 	}
 	tp.n.reclaimRoutes()
-	if g.popAll(class, one[:]) > 0 {
-		return one[0]
+	if bl = g.popUpTo(class, 2*size); bl != nil {
+		return bl
 	}
-	if tp.n.link.Load() != nil {
-		one[0], _ = tp.n.mag.ask(ctx, g, class, wire.SocketNode)
-		return one[0]
+	lk := tp.n.link.Load()
+	if lk == nil {
+		return nil
 	}
-	for c := class + 1; wire.GetAllocSize(int(c)) <= 2*mostShared; c++ {
-		if g.known(int(c)) != nil && g.popAll(c, one[:]) > 0 {
-			return one[0]
+	own, err := tp.n.classOf(len(payloads[0]))
+	if err != nil || g.idle(own) < len(payloads) { // then the center must be waited for anyway, and says why there are none
+		return tp.askShared(ctx, lk, g, class)
+	}
+	tp.asksShared.Store(true)
+	tp.n.background(func(ctx context.Context) {
+		if bl := tp.askShared(ctx, lk, g, class); bl != nil {
+			tp.n.mag.put(bl)
 		}
-	}
+		tp.asksShared.Store(false)
+	})
 	return nil
+}
+
+// askShared asks the center for a block to share; nil: it isn't to be asked again for a while.
+func (tp *topicPub) askShared(ctx context.Context, lk *link, g *blockGroup, class uint8) *block {
+	bl, err := tp.n.mag.ask(ctx, lk, g, class, wire.SocketNode)
+	if err != nil {
+		tp.shareFrom.Store(tp.n.clock.stamp(tp.n, 0) + askAgain)
+	}
+	return bl
 }
 
 // fillShared adds payloads to b, all in bl.
 func (tp *topicPub) fillShared(b *batch, bl *block, payloads [][]byte, refs int32, image *wire.HeaderImage) {
-	from, end := len(b.blocks), 0
-	mem, words := bl.mem, b.words[from:]
+	from, n, end := len(b.blocks), len(payloads), 0
+	b.blocks = b.blocks[:from+n]
+	mem, in := bl.mem, run{uint8(from), uint8(n)}
 	for i, payload := range payloads {
 		at := end
 		end += inShared(len(payload))
@@ -102,14 +134,12 @@ func (tp *topicPub) fillShared(b *batch, bl *block, payloads [][]byte, refs int3
 		}
 		copy(mem[at+wire.HeaderSize:], payload)
 		word := bl.word.Behind(at).WithMore()
-		words[i] = word
+		b.blocks[from+i].Word, b.runs[from+i] = word, in
 		image.Put(mem[at:], uint32(len(payload)), uint64(word.Alone())>>4, tp.seq+uint64(i)+1)
 	}
-	n := len(payloads)
 	tp.seq += uint64(n)
 	tp.n.stats.loans.Add(1)
 	bl.own(refs * int32(n))
 	bl.size = end - wire.HeaderSize
-	b.blocks = b.blocks[:from+n]
-	b.blocks[from].Held, b.runs[from] = bl, uint8(n)
+	b.blocks[from].Held, b.blocks[from].Size = bl, uint64(bl.size)
 }

@@ -3,6 +3,7 @@ package node_test
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -166,13 +167,15 @@ func TestSharedBlocksComeBack(t *testing.T) {
 			}
 			const count = 300 // some queues have room for all but a part of the last shared block
 			batch := make([]node.Message, c.into)
-			for round := 1; round <= 3; round++ {
+			shared := c.regroup
+			for round := 1; round <= 3 || !shared; round++ { // while the center is asked for blocks to share there are others
 				err := p.PublishBatch(b.ctx, payloads(count))
 				if c.full != errors.Is(err, node.ErrFull) || !c.full && err != nil {
 					t.Fatal(err)
 				}
-				if some := node.Referenced(n); !c.regroup && some > count/3 {
-					t.Errorf("%d blocks for %d messages: they aren't shared", some, count)
+				some := node.Referenced(n)
+				if shared = shared || some <= count/3; round > 1000 {
+					t.Fatalf("%d blocks for %d messages: they aren't shared", some, count)
 				}
 				for _, s := range subs {
 					next := 0
@@ -340,4 +343,108 @@ func TestSharedBlocksAreNoLargerThanAMessage(t *testing.T) {
 		t.Errorf("a message that is too large: %v", err)
 	}
 	b.drain(s, 20)
+}
+
+// While the center doesn't answer, messages that have blocks of their own don't wait for one to share.
+func TestSharingWaitsForNoCenter(t *testing.T) {
+	b := newBus(t)
+	n := b.attach("pub")
+	p := b.publisher(n, "a")
+	s := b.subscribe(b.attach("sub"), "a", node.OnFull(node.Block), node.Depth(500))
+	const count = 40
+	send := func() {
+		t.Helper()
+		if err := p.PublishBatch(b.ctx, many(0, count, 1000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := p.Publish(b.ctx, numbered(1000, 0)); err != nil { // and many blocks of its class are there
+		t.Fatal(err)
+	}
+	b.drain(s, 1)
+	release := node.HoldGrants(n)
+	for range 3 {
+		send()
+		b.drain(s, count)
+	}
+	if !node.AsksShared(p) {
+		t.Error("nobody asks for a block to share")
+	}
+	release()
+	eventually(t, func() string {
+		send()
+		some := node.Referenced(n)
+		b.drain(s, count)
+		wantReferenced(t, n, 0)
+		if some != 1 {
+			return fmt.Sprintf("%d blocks for %d messages, want one", some, count)
+		}
+		return ""
+	})
+}
+
+// Where the center has refused a block to share it isn't asked for another for a while; then it is.
+func TestSharingRestsAfterARefusal(t *testing.T) {
+	b := newBus(t, func(c *actors.Config) { c.Limits.NodeBytes = 6 << 20 })
+	n := b.attach("pub")
+	p := b.publisher(n, "a")
+	s := b.subscribe(b.attach("sub"), "a", node.OnFull(node.Block), node.Depth(500), node.Hold(10), node.Quota(2<<20))
+	const count = 40
+	send := func() (shared bool) {
+		t.Helper()
+		before := node.Referenced(n)
+		if err := p.PublishBatch(b.ctx, many(0, count, 1000)); err != nil {
+			t.Fatal(err)
+		}
+		some := node.Referenced(n) - before
+		b.drain(s, count)
+		wantReferenced(t, n, before)
+		return some == 1
+	}
+	if err := p.Publish(b.ctx, numbered(1000, 0)); err != nil { // and many blocks of its class are there
+		t.Fatal(err)
+	}
+	b.drain(s, 1)
+	var loans []node.Loan
+	for _, size := range []int{1 << 20, 100000, 50000, 30000} {
+		for {
+			l, err := p.Loan(b.ctx, size)
+			if err != nil {
+				if !errors.Is(err, node.ErrNoMemory) {
+					t.Fatal(err)
+				}
+				break
+			}
+			loans = append(loans, l)
+		}
+	}
+	pause := node.ShareFrom(p)
+	eventually(t, func() string {
+		if shared := send(); shared {
+			t.Error("a shared block where there is no memory")
+		}
+		if pause.Load() == 0 {
+			return "it was not refused"
+		}
+		return ""
+	})
+	pause.Store(math.MaxUint64)
+	asked := n.Stats().Asked
+	for range 3 {
+		if shared := send(); shared || n.Stats().Asked != asked {
+			t.Errorf("a shared block: %v; asked for %d times more", shared, n.Stats().Asked-asked)
+		}
+	}
+	for _, l := range loans {
+		if err := l.Release(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pause.Store(0)
+	eventually(t, func() string {
+		if !send() {
+			return "no block is shared"
+		}
+		return ""
+	})
 }

@@ -78,13 +78,13 @@ func (r *behind) offer(b *batch) (over bool) {
 	return true
 }
 
-// await waits for room for m, the next message that the route lacks, and pushes it.
+// await waits for room for m, the next message that the route lacks, and pushes it, and what may go with it.
 func (r *behind) await(ctx context.Context, tp *topicPub, m *message) {
 	if err := tp.pushWaiting(ctx, r.o, m); err != nil {
 		r.fail(err)
 	}
 	m.release() // if it doesn't get it, or a copy
-	r.at++
+	r.at += m.done()
 }
 
 func (r *behind) fail(err error) {

@@ -2,6 +2,7 @@ package node
 
 import (
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	bhomev1 "github.com/bhome-bus/bhome/proto/bhome/v1"
@@ -314,3 +315,15 @@ func Regroup(n *Node) {
 		o.mu.Unlock()
 	}
 }
+
+// HoldGrants keeps n from asking the center for blocks and from hearing of them, until release is called.
+func HoldGrants(n *Node) (release func()) {
+	n.mag.mu.Lock()
+	return n.mag.mu.Unlock
+}
+
+// ShareFrom is when messages of p may share a block again after a refusal, in ns of the coarse clock; 0: at once.
+func ShareFrom(p *Publisher) *atomic.Uint64 { return &p.shareFrom }
+
+// AsksShared tells whether p waits for a block to share while it sends without one.
+func AsksShared(p *Publisher) bool { return p.asksShared.Load() }

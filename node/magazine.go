@@ -39,36 +39,6 @@ type magazine struct {
 	groups  map[string]*blockGroup // by access group; they stay
 }
 
-// blockGroup is the idle blocks of one access group: they lie in segments that only processes get which the group admits.
-type blockGroup struct {
-	mag     *magazine
-	access  string                                           // "": every peer
-	classes [wire.AllocClasses]atomic.Pointer[magazineClass] // made when it is first asked for: most nodes use a few. Pairs with class
-}
-
-// class is what there is of a class.
-func (g *blockGroup) class(class uint8) *magazineClass {
-	if c := g.classes[class].Load(); c != nil {
-		return c
-	}
-	c := &magazineClass{}
-	if g.mag.limit > 0 {
-		c.most = max(1, min(g.mag.limit, int(maxClassBytes/wire.BlockSize(class))))
-	}
-	g.classes[class].CompareAndSwap(nil, c) // another may have been first
-	return g.classes[class].Load()
-}
-
-// known is the class if it was ever asked for, else nil.
-func (g *blockGroup) known(class int) *magazineClass { return g.classes[class].Load() }
-
-type magazineClass struct {
-	most int // blocks that it keeps idle: always the same
-	mu   sync.Mutex
-	idle idleBlocks
-	low  int // the fewest that it had since the last idle check
-}
-
 // allocCall is one request for blocks, until all of them or a refusal have come.
 type allocCall struct {
 	group *blockGroup
@@ -110,43 +80,6 @@ func (m *magazine) allGroups() []*blockGroup {
 	return groups
 }
 
-// pop takes the block whose turn it is, nil if there is none.
-func (g *blockGroup) pop(class uint8) *block {
-	c := g.class(class)
-	c.mu.Lock()
-	b := c.idle.pop()
-	var next []byte
-	if n := c.idle.next(); n != nil {
-		next = n.mem[:wire.HeaderSize+n.size]
-	}
-	c.low = min(c.low, c.idle.len())
-	c.mu.Unlock()
-	shmio.WillWrite(next) // it comes while the caller fills and sends this one
-	return b
-}
-
-// popAll takes up to len(into) blocks with one look, in turn, and returns how many.
-func (g *blockGroup) popAll(class uint8, into []*block) int {
-	c := g.class(class)
-	c.mu.Lock()
-	n := c.idle.popAll(into)
-	c.low = min(c.low, c.idle.len())
-	c.mu.Unlock()
-	return n
-}
-
-// drop takes k references of b, and b if they were the last; false: there is no room for it. c is locked, and b's home.
-func (c *magazineClass) drop(b *block, k int32) (kept bool) {
-	if b.refs -= k; b.refs > 0 {
-		return true
-	}
-	if c.idle.len() >= c.most {
-		return false
-	}
-	c.idle.push(b)
-	return true
-}
-
 // put takes a block that nobody refers to.
 func (m *magazine) put(b *block) {
 	b.home.mu.Lock()
@@ -171,22 +104,6 @@ func (m *magazine) takeBack(hs []shmio.Held) {
 	}
 }
 
-// takeBack takes the references of blocks at the start of hs that are of c, and returns how many; not kept: there was no room for the one
-// after them, whose reference is gone all the same. c is locked.
-func (c *magazineClass) takeBack(hs []shmio.Held) (n int, kept bool) {
-	for _, h := range hs {
-		b := h.(*block)
-		if b.home != c {
-			break
-		}
-		if !c.drop(b, 1) {
-			return n, false
-		}
-		n++
-	}
-	return n, true
-}
-
 func (m *magazine) giveBack(blocks ...*block) {
 	m.mu.Lock()
 	m.surplus = append(m.surplus, blocks...)
@@ -206,8 +123,14 @@ func (m *magazine) get(ctx context.Context, g *blockGroup, class uint8, socket w
 		}
 	}
 	for wait := time.Millisecond; ; {
-		if m.n.link.Load() != nil || m.limit == 0 {
-			b, err := m.ask(ctx, g, class, socket)
+		lk, err := m.n.link.Load(), error(nil)
+		if lk == nil && m.limit == 0 {
+			if lk, err = m.n.awaitLink(ctx); err != nil {
+				return nil, err
+			}
+		}
+		if lk != nil {
+			b, err := m.ask(ctx, lk, g, class, socket)
 			// The center may go away with the question in hand: then the next one is asked.
 			if err == nil || !errors.Is(err, ErrDisconnected) || m.n.cfg.NoReconnect || ctx.Err() != nil {
 				return b, err
@@ -234,11 +157,10 @@ func (m *magazine) get(ctx context.Context, g *blockGroup, class uint8, socket w
 	}
 }
 
-// ask requests a batch (one block without a magazine), keeps the surplus and returns one block.
-func (m *magazine) ask(ctx context.Context, g *blockGroup, class uint8, socket wire.Socket) (*block, error) {
-	lk, err := m.n.awaitLink(ctx)
-	if err != nil {
-		return nil, err
+// ask requests a batch (one block without a magazine) of the center at the other end of lk, keeps the surplus and returns one block.
+func (m *magazine) ask(ctx context.Context, lk *link, g *blockGroup, class uint8, socket wire.Socket) (_ *block, err error) {
+	if m.n.Err() != nil {
+		return nil, m.n.whyClosed()
 	}
 	if m.n.procIndex.Load() < 0 {
 		return nil, fmt.Errorf("loan: %w: a node attached for inspection has no place in the proc table", ErrNotAllowed)

@@ -38,9 +38,10 @@ type topicPub struct {
 	disallowed atomic.Pointer[error] // by a center that came later; pairs with who sends
 	seq        uint64
 	history    []*block
-	lent       *lent    // what is being sent of a batch; made at the first
-	shareFrom  uint64   // when the center may be asked for a block to share again; ns of CLOCK_MONOTONIC_COARSE
-	behind     []behind // the routes that had no room for what is being sent; empty in between
+	lent       *lent         // what is being sent of a batch; made at the first
+	shareFrom  atomic.Uint64 // when messages may share a block again, after a refusal; ns of CLOCK_MONOTONIC_COARSE. Pairs with askShared
+	asksShared atomic.Bool   // askShared waits for the center; pairs with it
+	behind     []behind      // the routes that had no room for what is being sent; empty in between
 
 	users     int         // Publishers; under n.mu
 	told      told        // under n.mu
@@ -349,7 +350,10 @@ func (p *Publisher) begin(ctx context.Context) ([]*outRoute, error) {
 // pushCopy pushes a message to a route of another access group than its block's: the rules have changed with a new center,
 // which has not yet said so of the topic. tp.mu is held.
 func (tp *topicPub) pushCopy(ctx context.Context, o *outRoute, m *message) error {
-	mem := m.b.mem[m.b.offset(m.word()):]
+	mem := m.b.mem
+	if m.run != nil {
+		mem = mem[m.b.offset(m.run[0].Word.Alone()):]
+	}
 	var h wire.Header
 	if err := h.Decode(mem); err != nil {
 		panic(fmt.Sprintf("bhome: header of an own block: %v", err)) // number has made it

@@ -13,18 +13,11 @@ import (
 // message is what is sent: a block, or bytes that fit inline.
 type message struct {
 	b       *block
-	part    wire.Word // what it is of b, where others lie in b, too; 0: all
-	held    int32     // references to b that are the sender's: one for each route that will take it, counted beforehand
+	run     []shmio.Outgoing // it, and what of its batch may go with it as it lies in b, too; nil: it has b for itself
+	went    int              // of run, at the last push that was Sent
+	held    int32            // references to b that are the sender's: one for each route that will take it, counted beforehand
 	payload []byte
 	in      wire.Inline
-}
-
-// word is that of a message in a block.
-func (m *message) word() wire.Word {
-	if m.part != 0 {
-		return m.part
-	}
-	return m.b.word
 }
 
 // release gives back the references to a block that no route has taken.
@@ -34,6 +27,9 @@ func (m *message) release() {
 		m.held = 0
 	}
 }
+
+// done is how many messages a push is done with that didn't find the route full.
+func (m *message) done() int { return max(1, m.went) }
 
 // reserve sees to it that there is a reference for each of so many takers. The sender has one, or all.
 func (m *message) reserve(takers int) {
@@ -96,7 +92,7 @@ func (o *outRoute) pushBatch(b *batch, at int) (done int, err error) {
 			break
 		}
 		m.release() // if the policy dropped it
-		done++
+		done += m.done()
 	}
 	if done > 0 {
 		o.w.Commit()
@@ -114,13 +110,13 @@ func (o *outRoute) stageRun(b *batch, at int) int {
 	inline := b.inline(at)
 	if b.blocks == nil {
 		end = b.len()
-	} else if from, n := b.run(at); n > 0 {
-		return o.stageShared(b.blocks[from].Held.(*block), b.words[at:from+n])
 	}
-	for end < b.len() && b.inline(end) == inline && b.runs[end] == 0 {
+	for end < b.len() && b.inline(end) == inline && b.alone(end) {
 		end++
 	}
 	switch {
+	case end == at:
+		return 0
 	case inline:
 		n, _ := o.w.PushInlineBatch(b.head(at), b.payloads[at:end])
 		return n
@@ -128,25 +124,6 @@ func (o *outRoute) stageRun(b *batch, at int) int {
 		return 0
 	}
 	return o.w.PushBlocks(b.blocks[at:min(end, at+max(0, o.lookAt-o.w.Out()))])
-}
-
-// stageShared stages what there is room for of the messages in b that words name, which has a reference for each, and returns how many
-// those are.
-func (o *outRoute) stageShared(b *block, words []wire.Word) int {
-	if b.group != o.group {
-		return 0
-	}
-	if o.w.Out() >= o.lookAt {
-		if o.reclaim() != nil { // it has cut the route and said so
-			return 0
-		}
-		o.lookAt = o.w.Out() + sharedOut
-	}
-	n := o.w.PushRun(words, b.word, uint64(b.size), b)
-	if n > 1 { // one is enough for all
-		b.unref(int32(n - 1))
-	}
-	return n
 }
 
 // stage is push without the commit. Returns are looked for again after so many blocks; o.mu is held.
@@ -167,7 +144,7 @@ func (o *outRoute) stage(m *message, arm bool, every int) (shmio.Outcome, error)
 		o.lookAt = min(o.lookAt, o.w.Out()+every) // others take back, too
 		var out shmio.Outcome
 		if m.b != nil {
-			if out = o.w.PushOf(m.word(), m.b.word, uint64(m.b.size), m.b); out == shmio.Sent {
+			if out = o.pushBlock(m); out == shmio.Sent {
 				m.held-- // before anybody else looks for what is returned: o.mu is held
 			}
 		} else {
@@ -196,6 +173,18 @@ func (o *outRoute) stage(m *message, arm bool, every int) (shmio.Outcome, error)
 	}
 }
 
+// pushBlock stages m's block, and of what may go with it what there is room for; o.mu is held.
+func (o *outRoute) pushBlock(m *message) (out shmio.Outcome) {
+	if m.run == nil {
+		return o.w.Push(m.b.word, uint64(m.b.size), m.b)
+	}
+	m.went, out = o.w.PushRun(m.run, m.b.word, uint64(m.b.size), m.b)
+	if m.went > 1 { // one reference is enough for all
+		m.b.unref(int32(m.went - 1))
+	}
+	return out
+}
+
 // errOtherGroup says that a block doesn't lie where the route's reader may read it, and perhaps where others may.
 var errOtherGroup = errors.New("the block is of another access group than the route")
 
@@ -212,8 +201,11 @@ const (
 
 // reclaimEvery is that of batches of messages like m.
 func (m *message) reclaimEvery() int {
-	if m.b == nil {
+	switch {
+	case m.b == nil:
 		return reclaimEvery
+	case m.run != nil:
+		return sharedOut
 	}
 	return min(reclaimBatch, max(reclaimEvery, int(reclaimBytes/wire.BlockSize(m.b.class))))
 }

@@ -7,8 +7,8 @@ import (
 )
 
 // TryReceiveBatch is TryReceive of up to len(recs) messages at once; n is how many there were. Unless the writer may drop
-// what is unread it hears of them all with one store. Those of a run come without others, but for what was put back. An error
-// that comes after the first message is the next call's.
+// what is unread it hears of them all with one store. Those of a run come without others, but for what was put back: an
+// Inbox may have one message more before them. An error that comes after the first message is the next call's.
 func (r *Reader) TryReceiveBatch(recs []*Record) (n int, err error) {
 	if r.spec.Policy == DropOldest || r.asideLen.Load() != 0 {
 		for n < len(recs) {
@@ -75,11 +75,14 @@ func (r *Reader) TryReceiveBatch(recs []*Record) (n int, err error) {
 // many and which are of no run, and inline records that lie in one piece and have no flags. It returns how many it took, and how
 // many of them are blocks. What is next then is for take to look at.
 func (r *Reader) takeUsual(recs []*Record, room int64) (n int, blocks int64) {
+	if r.run != nil {
+		return 0, 0
+	}
 	for n < len(recs) && r.next != r.tail {
 		at := r.next & uint64(len(r.ring)-1)
 		w := wire.Word(atomic.LoadUint64(&r.ring[at])) // once: the writer may be hostile
 		if !w.IsCommand() {
-			if _, _, ok := w.Place(); !ok || blocks >= room || w.More() || r.run != nil {
+			if _, _, ok := w.Place(); !ok || blocks >= room || w.More() {
 				break
 			}
 			rec := recs[n]

@@ -169,6 +169,9 @@ func (r *Reader) take(rec *Record) (next uint64, err error) {
 	i := r.next
 	w := wire.Word(atomic.LoadUint64(&r.ring[i&mask])) // once: the writer may be hostile
 	rec.Seq, rec.Word = i, w
+	if r.run != nil && w.IsCommand() {
+		return 0, r.fail("slot %#x: %#x lies between the messages of a block", i, uint64(w))
+	}
 	if w.IsInline() {
 		// Guessed, not computed, is where the payload lies: it is loaded while w is still on its way.
 		if slots, ok := w.PlainSlots(); ok && slots <= r.tail-i && slots <= uint64(len(r.ring))-i&mask {
@@ -191,7 +194,9 @@ func (r *Reader) take(rec *Record) (next uint64, err error) {
 			if r.spec.Policy == DropOldest {
 				return 0, r.fail("slot %#x: %#x says that there is more of it, where the oldest is dropped", i, uint64(w))
 			}
-			rec.run = r.inRun(w, i)
+			if rec.run = r.inRun(w, i); r.err != nil {
+				return 0, r.err
+			}
 		}
 	}
 	rec.Last = i+1 == r.tail

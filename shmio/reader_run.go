@@ -45,15 +45,26 @@ func (r *Reader) takeOfRun(recs []*Record, room int64) (n int) {
 	run.count += int64(n)
 	if over {
 		r.endRun(seq - 1)
+	} else {
+		r.checkRun(seq)
 	}
 	return n
+}
+
+// checkRun cuts the route if the run, of which more is to come from slot seq on, is longer than the queue.
+func (r *Reader) checkRun(seq uint64) {
+	if r.run.count >= int64(r.spec.Depth) {
+		_ = r.fail("slot %#x: after %d messages in a block there are to be more, in a queue for %d", seq, r.run.count, r.spec.Depth) // it stays
+	}
 }
 
 // inRun is the run of the block message w, number seq, which is in one: the one before says so, or w does.
 func (r *Reader) inRun(w wire.Word, seq uint64) *Run {
 	run := r.begin()
 	run.count++
-	if !w.More() {
+	if w.More() {
+		r.checkRun(seq + 1)
+	} else {
 		r.endRun(seq)
 	}
 	return run

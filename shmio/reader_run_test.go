@@ -2,8 +2,10 @@ package shmio
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -20,11 +22,13 @@ type piece struct {
 // pushRun pushes what there is room for of k messages of one block; their words follow that of block id.
 func pushRun(p *pair, id uint64, k int, size uint64) (*piece, []wire.Word) {
 	x := &piece{}
-	var words []wire.Word
+	words := make([]wire.Word, k)
+	ms := make([]Outgoing, k)
 	for i := range k {
-		words = append(words, blockWord(id+uint64(i)).WithMore())
+		words[i] = blockWord(id + uint64(i)).WithMore()
+		ms[i].Word = words[i]
 	}
-	x.left = p.w.PushRun(words, blockWord(id), size, heldFunc(func(uint64) { x.back++ }))
+	x.left, _ = p.w.PushRun(ms, blockWord(id), size, heldFunc(func(uint64) { x.back++ }))
 	return x, words[:x.left]
 }
 
@@ -74,7 +78,7 @@ func TestRunsAreTheirModel(t *testing.T) {
 			"push one": func(t *rapid.T) {
 				x := &piece{left: 1}
 				w := blockWord(id)
-				if p.w.PushOf(w, w, 100, heldFunc(func(uint64) { x.back++ })) == Sent {
+				if p.w.Push(w, 100, heldFunc(func(uint64) { x.back++ })) == Sent {
 					pieces = append(pieces, x)
 					unread = append(unread, &message{word: w, piece: x})
 				}
@@ -208,30 +212,78 @@ func TestRunInTwoParts(t *testing.T) {
 	}
 }
 
-// A run that doesn't end keeps nothing but itself from its sender; where the oldest is dropped there are none.
+// A run that never ends, or has something else in it, cuts its route; where the oldest is dropped there is none of more than one message.
 func TestRunsOfAHostileWriter(t *testing.T) {
-	p := newPair(t, RouteSpec{ID: 7, Slots: 4, Depth: 4, Out: 8, Policy: BlockOnFull})
-	var rec Record
-	for i := range uint64(100) {
-		p.w.ring[i&3] = uint64(blockWord(i).WithMore())
-		p.w.half.tail.Store(i + 1)
-		if ok, err := p.r.TryReceive(&rec); !ok || err != nil {
-			t.Fatal(ok, err)
+	spec := RouteSpec{ID: 7, Slots: 16, Depth: 10, Out: 20, Policy: BlockOnFull}
+	more := func(i uint64) uint64 { return uint64(blockWord(i).WithMore()) }
+	inline := wire.NewInlineHead(wire.KindPublish, 1, 8, 0).At(8, 1)
+	control, err := wire.Control{}.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		slots    []uint64
+		received int
+		says     string
+	}{
+		"endless":       {[]uint64{more(0), more(1), more(2), more(3), more(4), more(5), more(6), more(7), more(8), more(9), more(10)}, 10, "after 10 messages"},
+		"with a record": {[]uint64{more(0), more(1), uint64(inline.First), inline.Meta, 0, uint64(blockWord(2))}, 2, "between the messages of a block"},
+		"with a word":   {[]uint64{more(0), uint64(control), uint64(blockWord(1))}, 1, "between the messages of a block"},
+		"with rubbish":  {[]uint64{more(0), more(1), 0x30, uint64(blockWord(1))}, 2, "slot 0x2"},
+	} {
+		for _, into := range []int{1, 3, 20} {
+			t.Run(fmt.Sprint(name, "/", into), func(t *testing.T) {
+				p := newPair(t, spec)
+				copy(p.w.ring, c.slots)
+				p.w.half.tail.Store(uint64(len(c.slots)))
+				var received []*Record
+				for {
+					recs := make([]*Record, into)
+					for i := range recs {
+						recs[i] = new(Record)
+					}
+					n, err := 0, error(nil)
+					if into > 1 {
+						n, err = p.r.TryReceiveBatch(recs)
+					} else if ok, e := p.r.TryReceive(recs[0]); ok {
+						n = 1
+					} else {
+						err = e
+					}
+					received = append(received, recs[:n]...)
+					if err != nil {
+						if !errors.Is(err, ErrCorruptRoute) || !strings.Contains(err.Error(), c.says) {
+							t.Error(err)
+						}
+						break
+					}
+					if n == 0 {
+						t.Fatalf("after %d: neither a message nor an error", len(received))
+					}
+				}
+				if len(received) > c.received || into == 1 && len(received) < c.received-1 {
+					t.Errorf("%d messages before the error, want %d", len(received), c.received)
+				}
+				for _, rec := range received {
+					p.r.ReturnRecord(rec)
+				}
+				if p.r.HeldCount() != 0 || p.r.retTail != 0 {
+					t.Errorf("%d held, %d returned", p.r.HeldCount(), p.r.retTail)
+				}
+				if !p.r.Leave() {
+					t.Error("it can't be left")
+				}
+			})
 		}
-		p.r.ReturnRecord(&rec)
 	}
-	if p.r.HeldCount() != 0 || p.r.retTail != 0 || len(p.r.runs) != 0 {
-		t.Errorf("%d held, %d returned, %d runs", p.r.HeldCount(), p.r.retTail, len(p.r.runs))
-	}
-	if !p.r.Leave() {
-		t.Error("it can't be left")
-	}
-	p = newPair(t, RouteSpec{ID: 7, Slots: 4, Depth: 4, Out: 8, Policy: DropOldest})
-	if x, _ := pushRun(p, 0, 2, 100); x.left != 0 {
+	spec.Policy = DropOldest
+	p := newPair(t, spec)
+	if x, _ := pushRun(p, 0, 2, 100); x.left != 1 {
 		t.Errorf("%d of a run pushed where the oldest is dropped", x.left)
 	}
-	p.w.ring[0] = uint64(blockWord(0).WithMore())
+	p.w.ring[0] = more(0)
 	p.w.half.tail.Store(1)
+	var rec Record
 	if ok, err := p.r.TryReceive(&rec); ok || !errors.Is(err, ErrCorruptRoute) {
 		t.Errorf("received %v, %v", ok, err)
 	}

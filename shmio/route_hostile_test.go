@@ -282,7 +282,8 @@ func FuzzWriter(f *testing.F) {
 					pushed++
 				}
 			} else if i%6 == 3 {
-				if n := p.w.PushRun([]wire.Word{blockWord(i).WithMore(), blockWord(i + 1).WithMore()}, blockWord(i), 20, held); n > 0 {
+				var n int
+				if n, o = p.w.PushRun([]Outgoing{{Word: blockWord(i).WithMore()}, {Word: blockWord(i + 1).WithMore()}}, blockWord(i), 20, held); n > 0 {
 					pushed++
 				}
 			} else if o = p.w.Push(blockWord(i), 20, held); o == Sent {

@@ -39,37 +39,47 @@ func (w *Writer) PushBlocks(ms []Outgoing) int {
 	return n
 }
 
-// PushRun stages the first of the messages that words name, which all lie in one block of size bytes, whose word is block, for which there
-// is room; it returns how many those are. They come back together: Held is told once. All words say wire.Word.More. What became of the next,
-// PushOf tells. On routes that drop the oldest there are no runs.
-func (w *Writer) PushRun(words []wire.Word, block wire.Word, size uint64, h Held) int {
-	if w.roomForRun(size) < len(words) && !w.ended {
+// PushRun stages the first of ms, messages that lie in one block of size bytes, whose word is block, for which there is room; n is how many
+// those are, and if it is 0, o is what became of the first. They come back together: h is told once, and all that is told of the block,
+// size too, goes for those that were staged. Of ms only Word is looked at, which says wire.Word.More. Where the oldest is dropped, runs
+// are of one message.
+func (w *Writer) PushRun(ms []Outgoing, block wire.Word, size uint64, h Held) (n int, o Outcome) {
+	if w.ended {
+		return 0, Ended
+	}
+	if w.roomForRun(size) < len(ms) {
 		w.look()
 	}
-	words = words[:min(len(words), w.roomForRun(size))]
-	if len(words) == 0 || w.ended {
-		return 0
+	if n = min(len(ms), w.roomForRun(size)); n == 0 || w.ended {
+		if o = w.byPolicy(need{slots: 1, block: true, size: size}); o != Sent {
+			return 0, o
+		}
+		n = 1
 	}
-	last := w.tail + uint64(len(words)-1)
+	last := w.tail + uint64(n-1)
 	w.out.put(last, uint64(block), size, h)
 	mask := uint64(len(w.ring) - 1)
-	for i, word := range words {
-		w.ring[(w.tail+uint64(i))&mask] = uint64(word)
+	for i := range ms[:n] {
+		w.ring[(w.tail+uint64(i))&mask] = uint64(ms[i].Word)
 	}
-	w.ring[last&mask] = uint64(words[len(words)-1].Alone())
+	w.ring[last&mask] = uint64(ms[n-1].Word.Alone())
 	w.tail = last + 1
-	w.unread += uint32(len(words))
-	w.lengths.add(1, uint32(len(words)))
-	w.sent += uint64(len(words))
-	return len(words)
+	w.unread += uint32(n)
+	w.lengths.add(1, uint32(n))
+	w.sent += uint64(n)
+	return n, Sent
 }
 
 // roomForRun is how many messages of one block of size bytes there is room for, as far as known.
 func (w *Writer) roomForRun(size uint64) int {
-	if w.spec.Policy == DropOldest || !w.blockFits(size, 0, 0) {
+	if !w.blockFits(size, 0, 0) {
 		return 0
 	}
-	return int(min(uint64(w.spec.Depth-w.unread), w.free+uint64(w.spec.Slots)-w.tail))
+	room := int(min(uint64(w.spec.Depth-w.unread), w.free+uint64(w.spec.Slots)-w.tail))
+	if w.spec.Policy == DropOldest {
+		room = min(room, 1)
+	}
+	return room
 }
 
 // PushInlineBatch stages payloads as PushInline does, in order, the first with the head in, the others with the sequence

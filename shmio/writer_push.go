@@ -5,12 +5,7 @@ import "github.com/bhome-bus/bhome/wire"
 // Push stages a block: word is its message word, size its payload bytes. Sent: it is out until h.Returned (h may be
 // nil). Every other outcome leaves it the caller's. Dropping what is older calls that one's Returned from here.
 func (w *Writer) Push(word wire.Word, size uint64, h Held) Outcome {
-	return w.PushOf(word, word, size, h)
-}
-
-// PushOf is Push of the message that word names in a block of size bytes, whose word is block: there are others in it.
-func (w *Writer) PushOf(word, block wire.Word, size uint64, h Held) Outcome {
-	if word.IsCommand() || block.IsCommand() {
+	if word.IsCommand() {
 		panic("shmio: Push of a command word")
 	}
 	if n := (need{slots: 1, block: true, size: size}); !w.fits(n) || w.ended {
@@ -19,7 +14,7 @@ func (w *Writer) PushOf(word, block wire.Word, size uint64, h Held) Outcome {
 		}
 	}
 	w.ring[w.tail&uint64(w.spec.Slots-1)] = uint64(word)
-	w.out.put(w.tail, uint64(block), size, h)
+	w.out.put(w.tail, uint64(word), size, h)
 	w.pushed(1)
 	return Sent
 }

@@ -27,6 +27,11 @@ func (w *Writer) room(n need) Outcome {
 		return Ended
 	}
 	w.look()
+	return w.byPolicy(n)
+}
+
+// byPolicy is room after a look.
+func (w *Writer) byPolicy(n need) Outcome {
 	for !w.ended && !w.fits(n) {
 		if w.spec.Policy == BlockOnFull {
 			w.need = n

@@ -20,6 +20,7 @@ import (
 const (
 	goodTopic  = "arena.good"
 	evilTopic  = "arena.evil"
+	runTopic   = "arena.runs" // as evilTopic, where the oldest isn't dropped: messages may share a block
 	arenaTopic = "arena.>"
 )
 

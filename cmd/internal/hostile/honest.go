@@ -152,11 +152,15 @@ func subRole(ctx context.Context, s *child.Session) error {
 	if err != nil {
 		return err
 	}
+	runs, err := n.Subscribe(ctx, runTopic, node.Depth(1024), node.OnFull(node.Block))
+	if err != nil {
+		return err
+	}
 	var next, others atomic.Uint64 // pair with the loads for "count"
 	failed := make(chan error, 1)
 	rctx, stop := context.WithCancel(ctx)
 	defer stop()
-	ended := make(chan struct{}, 2)
+	ended := make(chan struct{}, 3)
 	go func() {
 		defer func() { ended <- struct{}{} }()
 		for m := range good.Messages(rctx) {
@@ -181,6 +185,21 @@ func subRole(ctx context.Context, s *child.Session) error {
 			_ = m.Release() // its sender may be beyond that
 		}
 	}()
+	go func() {
+		defer func() { ended <- struct{}{} }()
+		var copied []byte
+		for into := make([]node.Message, 16); ; {
+			k, err := runs.ReceiveBatch(rctx, into)
+			if err != nil {
+				return // rctx is over
+			}
+			for _, m := range into[:k] {
+				copied = append(copied[:0], m.Bytes()...)
+			}
+			others.Add(uint64(k))
+			_ = node.ReleaseBatch(into[:k]) // as above
+		}
+	}()
 	if err := s.Emit("ready", nil); err != nil {
 		return err
 	}
@@ -199,8 +218,9 @@ func subRole(ctx context.Context, s *child.Session) error {
 				continue
 			}
 			stop()
-			<-ended
-			<-ended
+			for range cap(ended) {
+				<-ended
+			}
 			cctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 			defer cancel()
 			return n.Close(cctx)

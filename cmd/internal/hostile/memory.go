@@ -83,7 +83,7 @@ func changePayloads(ctx context.Context, a *attacker) error {
 			}
 			places = append(places, p)
 		}
-		ro, err := r.publishes(ctx, evilTopic)
+		ro, err := r.publishes(ctx, runTopic)
 		if err != nil {
 			return err
 		}
@@ -105,8 +105,15 @@ func changePayloads(ctx context.Context, a *attacker) error {
 		for ctx.Err() == nil && !r.gone(ro) {
 			i := a.rand.IntN(blocks)
 			good(mems[i])
-			if word, err := wire.Message(places[i], uint16(r.data.Generation())); err == nil {
-				ro.w.Push(word, size, nil)
+			var run []shmio.Outgoing // messages that are said to lie in one block: some do, behind one another
+			for k := range 1 + a.rand.IntN(4) {
+				word, err := wire.Message(places[(i+k*a.rand.IntN(2))%blocks], uint16(r.data.Generation()))
+				if err == nil {
+					run = append(run, shmio.Outgoing{Word: word.Behind(a.rand.IntN(2) * k * wire.HeaderSize).WithMore()})
+				}
+			}
+			if len(run) > 0 {
+				ro.w.PushRun(run, run[0].Word.Alone(), size, nil)
 				ro.w.Commit()
 			}
 			for range 200 { // under the reader's eyes
