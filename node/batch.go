@@ -21,9 +21,9 @@ const batchChunk = 64
 // receivers are woken once. Errors are Publish's, and say how many messages went before: to all subscribers; of the rest
 // some may have gone to some.
 //
-// Messages of up to 9 KiB that are too long to go inline may share a block of up to 72 KiB. It comes back when the last of
+// Messages of up to 9 KiB that are too long to go inline may share a block of up to 71 KiB. It comes back when the last of
 // them is released: who keeps one keeps all, and its quota is charged with all. They don't where a subscriber's queue drops
-// the oldest, has a quota under 72 KiB × (Hold + 16), or is shorter than four times the batch, nor with Keep.
+// the oldest, has a quota under 71 KiB × (Hold + 16), or is shorter than four times the batch, nor with Keep.
 func (p *Publisher) PublishBatch(ctx context.Context, payloads [][]byte) error {
 	for at := 0; at < len(payloads); {
 		n, err := p.publishChunk(ctx, payloads[at:min(len(payloads), at+batchChunk)])
@@ -115,7 +115,7 @@ func (p *Publisher) publishChunk(ctx context.Context, payloads [][]byte) (int, e
 		return tp.pushToAll(ctx, routes, &b)
 	}
 	takers := max(1, tp.takers(routes))
-	b.shares = takers == len(routes) && now >= tp.shareFrom.Load() && canShare(routes, len(payloads))
+	b.shares = takers == len(routes) && canShare(routes, len(payloads))
 	refused := tp.lend(ctx, &b, limit, int32(takers), now)
 	done, err := tp.pushToAll(ctx, routes, &b)
 	if takers > len(routes) { // the last reference is the topic's, and no block is shared
@@ -142,14 +142,11 @@ func (tp *topicPub) lend(ctx context.Context, b *batch, limit int, refs int32, n
 	h := tp.header(now)
 	image := h.Image()
 	for len(b.blocks) < len(b.payloads) {
-		rest := b.payloads[len(b.blocks):]
-		if len(rest[0]) <= limit {
+		if rest := b.payloads[len(b.blocks):]; len(rest[0]) <= limit {
 			tp.seq++
 			b.runs[len(b.blocks)] = run{}
 			b.blocks = append(b.blocks, shmio.Outgoing{})
-		} else if b.shares && tp.addShared(ctx, b, rest, limit, refs, &image) {
-			continue
-		} else if err := tp.addBlocks(ctx, b, rest, limit, refs, &image); err != nil {
+		} else if err := tp.addBlocks(ctx, b, rest, limit, refs, now, &image); err != nil {
 			b.payloads = b.payloads[:len(b.blocks)]
 			return err
 		}
@@ -157,9 +154,17 @@ func (tp *topicPub) lend(ctx context.Context, b *batch, limit int, refs int32, n
 	return nil
 }
 
-// addBlocks adds blocks of the first of payloads to b, at least one: of all that are longer than limit and need a block of the same class,
-// as long as the magazine has some.
-func (tp *topicPub) addBlocks(ctx context.Context, b *batch, payloads [][]byte, limit int, refs int32, image *wire.HeaderImage) error {
+// addBlocks adds blocks of the first of payloads, which is longer than limit, to b, and of some behind it: one that they share, or of all that
+// need one of the same class, as long as the magazine has some.
+func (tp *topicPub) addBlocks(ctx context.Context, b *batch, payloads [][]byte, limit int, refs int32, now uint64, image *wire.HeaderImage) error {
+	var sh share
+	if b.shares {
+		sh = tp.shareOf(payloads, limit)
+		if bl := tp.sharedBlock(ctx, b.group, sh, now); bl != nil {
+			tp.fillShared(b, bl, sh.payloads, refs, image)
+			return nil
+		}
+	}
 	class, err := tp.n.classOf(len(payloads[0]))
 	if err != nil {
 		return err
@@ -175,10 +180,20 @@ func (tp *topicPub) addBlocks(ctx context.Context, b *batch, payloads [][]byte, 
 	var bs [batchChunk]*block
 	n := b.group.popAll(class, bs[:same])
 	if n == 0 {
-		if bs[0], err = tp.n.mag.get(ctx, b.group, class, wire.SocketNode); err != nil {
+		bl, err := tp.n.mag.getBy(ctx, b.group, class, wire.SocketNode, func() *block {
+			if bl := b.group.pop(class); bl != nil {
+				return bl
+			}
+			return b.group.popShared(sh)
+		})
+		switch {
+		case err != nil:
 			return fmt.Errorf("a block for %d bytes on %q: %w", len(payloads[0]), tp.topic, err)
+		case bl.class != class: // one to share came back first
+			tp.fillShared(b, bl, sh.payloads, refs, image)
+			return nil
 		}
-		n = 1
+		bs[0], n = bl, 1
 	}
 	tp.n.stats.loans.Add(uint64(n))
 	for i, bl := range bs[:n] {

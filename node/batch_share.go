@@ -2,23 +2,23 @@ package node
 
 import (
 	"context"
-	"math/bits"
 
 	"github.com/bhome-bus/bhome/shmio"
 	"github.com/bhome-bus/bhome/wire"
 )
 
-// A block that several messages of a batch share takes so many bytes; each message an eighth of it at most.
+// A block that several messages of a batch share takes so many bytes; the payload of each at most an eighth of what all take.
 const (
 	leastShared = 4 << 10
-	mostShared  = 72 << 10
+	mostShared  = 71<<10 - wire.HeaderSize // what fits in one of mostClass: 64 messages of 1 KiB, for one
+	mostClass   = 83
 )
 
 // sharedQuota is how many of the largest blocks a route's quota must have room for, besides one for each message that its reader may hold: who
 // keeps one message of each block is charged with all of them, and must still come to its Hold.
 const sharedQuota = 16
 
-// askAgain is how long after the center refused a block to share it isn't asked for another, in ns.
+// askAgain is how long after the center gave no block to share it isn't asked for another, in ns.
 const askAgain = 100e6
 
 // sharedDepth is how many times the messages of a batch a queue must have room for: where only a few of them fit at a time, each few come back
@@ -41,9 +41,25 @@ func canShare(routes []*outRoute, n int) bool {
 // inShared is what a message of so many bytes takes of a block with others.
 func inShared(size int) int { return wire.HeaderSize + (size+wire.HeaderSize-1)&^(wire.HeaderSize-1) }
 
-// shareOf is how many of the first of payloads share a block, and how many bytes of one they take: as many as can, of which none is
-// shorter than limit or takes more than an eighth. 0: they are too few or too long.
-func shareOf(payloads [][]byte, limit, most int) (n, bytes int) {
+// share is messages that can share a block.
+type share struct {
+	payloads [][]byte // none: they are too few or too long
+	class    uint8    // of the block that is asked for
+}
+
+// shareOf is as many of the first of payloads as can share a block.
+func (tp *topicPub) shareOf(payloads [][]byte, limit int) share {
+	most := int(min(mostShared, tp.n.maxMessage.Load())) // nor is a block larger than a message may be
+	n, bytes := fitShared(payloads, limit, most)
+	if n == 0 {
+		return share{}
+	}
+	return share{payloads: payloads[:n], class: sharedClass(bytes, most)}
+}
+
+// fitShared is how many of the first of payloads share a block, and how many bytes of one they take: as many as can, each of which is longer
+// than limit, and no longer than an eighth of that. 0: they are too few or too long.
+func fitShared(payloads [][]byte, limit, most int) (n, bytes int) {
 	at, longest := 0, 0
 	for i, payload := range payloads {
 		size := len(payload)
@@ -59,52 +75,36 @@ func shareOf(payloads [][]byte, limit, most int) (n, bytes int) {
 	return n, bytes
 }
 
-// sharedSize is the block that is asked for where so many bytes are needed: there are four sizes from one power of two to the next, so that
-// batches of any lengths use the same blocks.
-func sharedSize(bytes, most int) int {
-	step := 1 << (bits.Len(uint(bytes-1)) - 3)
-	return min((bytes+step-1)&^(step-1), most)
+// sharedClass is that of the block that is asked for where so many bytes are needed: every third, so that batches of any lengths use the
+// same blocks, which are 30 % too large at most.
+func sharedClass(bytes, most int) uint8 {
+	const every = 3
+	class := uint8(wire.CalcAllocIndex(int64(bytes - wire.HeaderSize)))
+	for c := class; c < class+every; c++ {
+		if c%every == mostClass%every && wire.BlockSize(c) <= uint64(most)+wire.HeaderSize {
+			return c
+		}
+	}
+	return class
 }
 
-// addShared adds the first of payloads that are longer than limit to b, all in one block; false: they are too few or too long for that, or
-// there is no block.
-func (tp *topicPub) addShared(ctx context.Context, b *batch, payloads [][]byte, limit int, refs int32, image *wire.HeaderImage) bool {
-	most := int(min(mostShared, tp.n.maxMessage.Load())) // nor is a block larger than a message may be
-	n, bytes := shareOf(payloads, limit, most)
-	if n == 0 {
-		return false
-	}
-	bl := tp.sharedBlock(ctx, b.group, sharedSize(bytes, most), payloads[:n])
-	if bl == nil {
-		b.shares = false
-		return false
-	}
-	tp.fillShared(b, bl, payloads[:n], refs, image)
-	return true
-}
-
-// sharedBlock takes a block of size bytes, or an idle one of up to twice that, for payloads. nil: there is none to be had now.
-func (tp *topicPub) sharedBlock(ctx context.Context, g *blockGroup, size int, payloads [][]byte) *block {
-	class := uint8(wire.CalcAllocIndex(int64(size - wire.HeaderSize)))
-	bl := g.popUpTo(class, 2*size)
-	if bl != nil || tp.asksShared.Load() {
+// sharedBlock takes a block for sh, if there is one or the center is to be waited for anyway; nil: there is none now.
+func (tp *topicPub) sharedBlock(ctx context.Context, g *blockGroup, sh share, now uint64) *block {
+	bl := g.popShared(sh)
+	lk := tp.n.link.Load()
+	if bl != nil || sh.payloads == nil || lk == nil || now < tp.askFrom.Load() || tp.asksShared.Load() {
 		return bl
 	}
 	tp.n.reclaimRoutes()
-	if bl = g.popUpTo(class, 2*size); bl != nil {
+	if bl = g.popShared(sh); bl != nil {
 		return bl
 	}
-	lk := tp.n.link.Load()
-	if lk == nil {
-		return nil
-	}
-	own, err := tp.n.classOf(len(payloads[0]))
-	if err != nil || g.idle(own) < len(payloads) { // then the center must be waited for anyway, and says why there are none
-		return tp.askShared(ctx, lk, g, class)
+	if !g.idleFor(sh.payloads) {
+		return tp.askShared(ctx, lk, g, sh.class) // who asks for smaller ones is told if there are none
 	}
 	tp.asksShared.Store(true)
 	tp.n.background(func(ctx context.Context) {
-		if bl := tp.askShared(ctx, lk, g, class); bl != nil {
+		if bl := tp.askShared(ctx, lk, g, sh.class); bl != nil {
 			tp.n.mag.put(bl)
 		}
 		tp.asksShared.Store(false)
@@ -116,7 +116,7 @@ func (tp *topicPub) sharedBlock(ctx context.Context, g *blockGroup, size int, pa
 func (tp *topicPub) askShared(ctx context.Context, lk *link, g *blockGroup, class uint8) *block {
 	bl, err := tp.n.mag.ask(ctx, lk, g, class, wire.SocketNode)
 	if err != nil {
-		tp.shareFrom.Store(tp.n.clock.stamp(tp.n, 0) + askAgain)
+		tp.askFrom.Store(tp.n.clock.stamp(tp.n, 0) + askAgain)
 	}
 	return bl
 }

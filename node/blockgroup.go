@@ -63,10 +63,15 @@ func (g *blockGroup) popAll(class uint8, into []*block) int {
 	return n
 }
 
-// popUpTo takes a block of the class, or else of a larger one of up to size bytes that was ever asked for; nil: all are out.
-func (g *blockGroup) popUpTo(class uint8, size int) *block {
+// popShared takes an idle block for sh: of the class that is asked for, or else a larger one, of up to twice the size, as far as blocks are
+// shared at all. nil: there is none, or none is wanted.
+func (g *blockGroup) popShared(sh share) *block {
+	if sh.payloads == nil {
+		return nil
+	}
 	var one [1]*block
-	for c := int(class); c < len(g.classes) && (c == int(class) || wire.BlockSize(uint8(c)) <= uint64(size)); c++ {
+	first := int(sh.class)
+	for c := first; c == first || c <= mostClass && wire.BlockSize(uint8(c)) <= 2*wire.BlockSize(sh.class); c++ {
 		if g.known(c) != nil && g.popAll(uint8(c), one[:]) > 0 {
 			return one[0]
 		}
@@ -83,6 +88,18 @@ func (g *blockGroup) idle(class uint8) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.idle.len()
+}
+
+// idleFor tells whether there is an idle block for each of payloads, whose lengths are such that there can be.
+func (g *blockGroup) idleFor(payloads [][]byte) bool {
+	var want [wire.AllocClasses]int
+	for _, payload := range payloads {
+		class := wire.CalcAllocIndex(int64(len(payload)))
+		if want[class]++; want[class] > g.idle(uint8(class)) {
+			return false
+		}
+	}
+	return true
 }
 
 // drop takes k references of b, and b if they were the last; false: there is no room for it. c is locked, and b's home.

@@ -316,14 +316,15 @@ func Regroup(n *Node) {
 	}
 }
 
-// HoldGrants keeps n from asking the center for blocks and from hearing of them, until release is called.
-func HoldGrants(n *Node) (release func()) {
-	n.mag.mu.Lock()
-	return n.mag.mu.Unlock
+// HoldWords keeps n from sending the center words, and so from asking for blocks, until release is called.
+func HoldWords(n *Node) (release func()) {
+	q := &n.link.Load().up[upCenter]
+	q.mu.Lock()
+	return q.mu.Unlock
 }
 
-// ShareFrom is when messages of p may share a block again after a refusal, in ns of the coarse clock; 0: at once.
-func ShareFrom(p *Publisher) *atomic.Uint64 { return &p.shareFrom }
+// AskFrom is when p may ask for a block to share again, in ns of the coarse clock; 0: at once.
+func AskFrom(p *Publisher) *atomic.Uint64 { return &p.askFrom }
 
 // AsksShared tells whether p waits for a block to share while it sends without one.
 func AsksShared(p *Publisher) bool { return p.asksShared.Load() }

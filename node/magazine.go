@@ -116,9 +116,17 @@ func (m *magazine) get(ctx context.Context, g *blockGroup, class uint8, socket w
 	if b := g.pop(class); b != nil {
 		return b, nil
 	}
-	if m.limit > 0 {
+	return m.getBy(ctx, g, class, socket, func() *block { return g.pop(class) })
+}
+
+// getBy is get of whatever look finds idle, or else of a block of the class.
+func (m *magazine) getBy(ctx context.Context, g *blockGroup, class uint8, socket wire.Socket, look func() *block) (*block, error) {
+	returned := func() *block { // returns ring no bell: look for them
 		m.n.reclaimRoutes()
-		if b := g.pop(class); b != nil {
+		return look()
+	}
+	if m.limit > 0 {
+		if b := returned(); b != nil {
 			return b, nil
 		}
 	}
@@ -130,19 +138,21 @@ func (m *magazine) get(ctx context.Context, g *blockGroup, class uint8, socket w
 			}
 		}
 		if lk != nil {
-			b, err := m.ask(ctx, lk, g, class, socket)
-			// The center may go away with the question in hand: then the next one is asked.
-			if err == nil || !errors.Is(err, ErrDisconnected) || m.n.cfg.NoReconnect || ctx.Err() != nil {
-				return b, err
+			var b *block
+			if b, err = m.ask(ctx, lk, g, class, socket); err == nil {
+				return b, nil
 			}
 		}
-		// Without a center what readers return goes round all the same. Returns ring no bell: look for them.
-		m.n.reclaimRoutes()
-		if b := g.pop(class); b != nil {
+		// Without a center, or where it grants no more, what readers return goes round all the same.
+		if b := returned(); b != nil {
 			return b, nil
 		}
+		// The center may go away with the question in hand: then the next one is asked.
+		if err != nil && (!errors.Is(err, ErrDisconnected) || m.n.cfg.NoReconnect || ctx.Err() != nil) {
+			return nil, err
+		}
 		c := m.n.linked.C()
-		if m.n.link.Load() != nil {
+		if next := m.n.link.Load(); next != nil && next != lk {
 			continue
 		}
 		select {

@@ -39,7 +39,7 @@ type topicPub struct {
 	seq        uint64
 	history    []*block
 	lent       *lent         // what is being sent of a batch; made at the first
-	shareFrom  atomic.Uint64 // when messages may share a block again, after a refusal; ns of CLOCK_MONOTONIC_COARSE. Pairs with askShared
+	askFrom    atomic.Uint64 // when the center may be asked for a block to share again; ns of CLOCK_MONOTONIC_COARSE. Pairs with askShared
 	asksShared atomic.Bool   // askShared waits for the center; pairs with it
 	behind     []behind      // the routes that had no room for what is being sent; empty in between
 

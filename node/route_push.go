@@ -178,7 +178,7 @@ func (o *outRoute) pushBlock(m *message) (out shmio.Outcome) {
 	if m.run == nil {
 		return o.w.Push(m.b.word, uint64(m.b.size), m.b)
 	}
-	m.went, out = o.w.PushRun(m.run, m.b.word, uint64(m.b.size), m.b)
+	m.went, out = o.w.PushRun(m.run, m.b.word, uint64(len(m.b.mem)-wire.HeaderSize), m.b)
 	if m.went > 1 { // one reference is enough for all
 		m.b.unref(int32(m.went - 1))
 	}

@@ -1,11 +1,12 @@
 package node
 
 import (
-	"math/bits"
 	"testing"
+
+	"github.com/bhome-bus/bhome/wire"
 )
 
-func TestShareOf(t *testing.T) {
+func TestFitShared(t *testing.T) {
 	sizes := func(pairs ...int) (payloads [][]byte) { // count, size, ...
 		for i := 0; i < len(pairs); i += 2 {
 			for range pairs[i] {
@@ -24,7 +25,7 @@ func TestShareOf(t *testing.T) {
 		"just too few":             {sizes(7, 1024), mostShared, 0, 0},
 		"eight":                    {sizes(8, 1024), mostShared, 8, 8 * 1088},
 		"all":                      {sizes(64, 1024), mostShared, 64, 64 * 1088},
-		"as many as there is room": {sizes(64, 1200), mostShared, 57, 57 * 1280},
+		"as many as there is room": {sizes(64, 1200), mostShared, 56, 56 * 1280},
 		"an inline one ends it":    {sizes(20, 1000, 1, 64, 20, 1000), mostShared, 20, 20 * 1088},
 		"a long one ends it":       {sizes(20, 1000, 1, 9217, 20, 1000), mostShared, 20, 20 * 1088},
 		"a longer one goes":        {sizes(20, 1000, 1, 2500, 20, 1000), mostShared, 41, 40*1088 + 2624},
@@ -34,26 +35,29 @@ func TestShareOf(t *testing.T) {
 		"small messages only":      {sizes(64, 500), 6000, 10, 10 * 576},
 		"smaller still":            {sizes(64, 500), 4000, 0, 0},
 	} {
-		if n, bytes := shareOf(c.payloads, 256, c.most); n != c.n || bytes != c.blocks {
+		if n, bytes := fitShared(c.payloads, 256, c.most); n != c.n || bytes != c.blocks {
 			t.Errorf("%s: %d in %d bytes, want %d in %d", name, n, bytes, c.n, c.blocks)
 		}
 	}
 }
 
-// A block to share is long enough, at most a quarter too long, and of few sizes.
-func TestSharedSize(t *testing.T) {
-	all := map[int]bool{}
+// A block to share is long enough, not much too long, and of few sizes.
+func TestSharedClass(t *testing.T) {
+	if size := wire.BlockSize(mostClass); size != mostShared+wire.HeaderSize {
+		t.Errorf("the largest block to share takes %d bytes, want %d", size, mostShared+wire.HeaderSize)
+	}
+	all := map[uint8]bool{}
 	for bytes := leastShared; bytes <= mostShared; bytes += 64 {
-		size := sharedSize(bytes, mostShared)
-		if size < bytes || size > bytes+bytes/4 || size > mostShared || size%1024 != 0 {
+		class := sharedClass(bytes, mostShared)
+		if size := int(wire.BlockSize(class)); size < bytes || size > bytes*13/10+wire.HeaderSize {
 			t.Errorf("%d bytes in a block of %d", bytes, size)
 		}
-		all[size] = true
+		all[class] = true
 	}
-	if most := 4*bits.Len(mostShared/leastShared) + 1; len(all) > most {
-		t.Errorf("%d sizes, want at most %d", len(all), most)
+	if len(all) != 12 {
+		t.Errorf("%d classes", len(all))
 	}
-	if size := sharedSize(5500, 5800); size != 5800 {
-		t.Errorf("a block of %d where a message has 5,800 bytes at most", size)
+	if size := wire.BlockSize(sharedClass(5500, 6200)); size > 6200+wire.HeaderSize {
+		t.Errorf("a block of %d where a message has 6,200 bytes at most", size)
 	}
 }
