@@ -10,7 +10,7 @@ func TestBenchSuite(t *testing.T) {
 	b := startBus(t) // the suite starts a bus of its own: this one only shows that they don't meet
 	out := b.ok("", "bench", "suite", "--sizes", "64,5000", "--each", "2ms", "--crowd", "3")
 	for _, want := range []string{"round trip, 64 B", "one way, 64 B", "round trip, 4 KiB", "bare spin", "bhome spin", "bhome adaptive", "bhome park", "unix",
-		"fan-out: 1 publisher × 16 subscribers", "requests, 64 B: 16 clients of one service", " times publishing there and back", "attach: 3 node processes", "idle for", "speed test:    1 writers × 2 readers, 1000000 messages", "received 2000000, lost 0"} {
+		"fan-out: 1 publisher × 16 subscribers", "requests, 64 B: 16 clients of one service", " times publishing there and back", "attach: 3 node processes", "idle for", "speed test, depth 64:    1 writers × 2 readers, 1000000 messages", "speed test, depth 256:  100 writers × 2 readers, 1000000 messages", " of what 10 writers make", "received 2000000, lost 0"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in:\n%s", want, out)
 		}

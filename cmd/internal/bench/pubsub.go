@@ -221,16 +221,17 @@ func (c Config) receive(ctx context.Context, sub *node.Subscription) (subResult,
 	next := make([]uint64, c.Pubs)
 	batch := make([]node.Message, c.Batch)
 	for want := uint64(c.Pubs) * uint64(c.Count); r.Received < want; {
-		n, err := sub.ReceiveBatch(ctx, batch)
+		n, err := 0, ctx.Err()
+		if err == nil {
+			n, err = sub.ReceiveBatch(ctx, batch)
+		}
+		if ctx.Err() != nil && n == 0 { // all is sent: the rest comes as fast as before
+			if n, err = settle(sub, batch, want-r.Received); n == 0 {
+				return r, err
+			}
+		}
 		if err != nil {
-			if ctx.Err() == nil {
-				return r, err
-			}
-			var more bool
-			if batch[0], more, err = settle(sub, want-r.Received); err != nil || !more {
-				return r, err
-			}
-			n = 1
+			return r, err
 		}
 		for _, m := range batch[:n] {
 			b := m.Bytes()
@@ -260,22 +261,21 @@ func (c Config) receive(ctx context.Context, sub *node.Subscription) (subResult,
 	return r, nil
 }
 
-// settle gives the next message after all have been sent. There is none once the rest was dropped, or when nothing comes: a
-// route of which this end hasn't heard yet may still bring some, so that is waited for.
-func settle(sub *node.Subscription, missing uint64) (m node.Message, ok bool, err error) {
-	if m, ok, err = sub.TryReceive(); ok || err != nil {
-		return m, ok, err
-	}
-	for deadline := time.Now().Add(settleTimeout); time.Now().Before(deadline) && sub.Stats().Dropped < missing; {
+// settle receives after all have been sent. There is nothing once the rest was dropped, or when nothing comes: a route of which this end
+// hasn't heard yet may still bring some, so that is waited for.
+func settle(sub *node.Subscription, batch []node.Message, missing uint64) (n int, err error) {
+	for deadline := time.Now().Add(settleTimeout); time.Now().Before(deadline); {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
-		m, err = sub.Receive(ctx)
+		n, err = sub.ReceiveBatch(ctx, batch)
 		cancel()
-		if err == nil {
-			return m, true, nil
-		}
-		if !errors.Is(err, context.DeadlineExceeded) {
-			return m, false, err
+		switch {
+		case err == nil:
+			return n, nil
+		case !errors.Is(err, context.DeadlineExceeded):
+			return 0, err
+		case sub.Stats().Dropped >= missing:
+			return 0, nil
 		}
 	}
-	return m, false, nil
+	return 0, nil
 }

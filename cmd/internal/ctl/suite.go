@@ -39,7 +39,7 @@ machine was the same for all. Then one publisher with several subscribers, reque
 				if crowd >= 1000 {
 					writers = append(writers, 1000)
 				}
-				return rows, suite.Crowd(ctx, suite.CrowdConfig{Socket: bus.Socket, Daemon: bus.PID(), Nodes: crowd, Writers: writers, Total: 1_000_000, Watch: 5 * time.Second}, a.launch, out)
+				return rows, suite.Crowd(ctx, suite.CrowdConfig{Socket: bus.Socket, Daemon: bus.PID(), Nodes: crowd, Writers: writers, Depths: []int{64, 256}, Total: 1_000_000, Watch: 5 * time.Second}, a.launch, out)
 			})
 		}),
 	}

@@ -20,6 +20,7 @@ type CrowdConfig struct {
 	Daemon  int
 	Nodes   int           // idle processes that attach
 	Writers []int         // of the seed's speed test, each with two readers
+	Depths  []int         // of their queues
 	Total   int           // messages of one speed test
 	Watch   time.Duration // how long idle processes are watched
 }
@@ -29,9 +30,20 @@ func Crowd(ctx context.Context, cfg CrowdConfig, launch Launcher, out io.Writer)
 	if err := idle(ctx, cfg, launch, out); err != nil {
 		return err
 	}
+	for _, depth := range cfg.Depths {
+		if err := speed(ctx, cfg, depth, launch, out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// speed is the seed's own speed test, with queues of that depth.
+func speed(ctx context.Context, cfg CrowdConfig, depth int, launch Launcher, out io.Writer) error {
+	ten := 0.0 // messages/s of ten writers
 	for _, writers := range cfg.Writers {
 		b := bench.Config{Socket: cfg.Socket, Topic: "suite.speed", Size: 64, Count: cfg.Total / writers, Pubs: writers, Subs: 2, Concurrency: 1,
-			Depth: 64, Policy: node.Block, Timeout: 2 * time.Minute}
+			Depth: depth, Policy: node.Block, Timeout: 2 * time.Minute}
 		if err := b.Normalize(); err != nil {
 			return err
 		}
@@ -39,7 +51,14 @@ func Crowd(ctx context.Context, cfg CrowdConfig, launch Launcher, out io.Writer)
 		if err != nil {
 			return fmt.Errorf("speed test with %d writers: %w", writers, err)
 		}
-		fmt.Fprintf(out, "speed test: %4d writers × 2 readers, %d messages: %.0f messages/s, received %d, lost %d\n", writers, r.Sent, r.MsgsPerSec, r.Received, r.Lost)
+		ratio := ""
+		if ten > 0 {
+			ratio = fmt.Sprintf(", %.2f of what 10 writers make", r.MsgsPerSec/ten)
+		}
+		if writers == 10 {
+			ten = r.MsgsPerSec
+		}
+		fmt.Fprintf(out, "speed test, depth %d: %4d writers × 2 readers, %d messages: %.0f messages/s%s, received %d, lost %d\n", depth, writers, r.Sent, r.MsgsPerSec, ratio, r.Received, r.Lost)
 	}
 	return nil
 }
