@@ -507,8 +507,8 @@ func TestSharingRestsAfterARefusal(t *testing.T) {
 		if shared := send(); shared {
 			t.Error("a shared block where there is no memory")
 		}
-		if pause.Load() == 0 {
-			return "it was not refused"
+		if pause.Load() == 0 || node.AsksShared(p) {
+			return "it was not refused, or is being asked again"
 		}
 		return ""
 	})
