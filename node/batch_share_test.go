@@ -524,6 +524,7 @@ func TestSharingRestsAfterARefusal(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	node.TrimMagazine(n)
 	pause.Store(0)
 	eventually(t, func() string {
 		if !send() {

@@ -328,3 +328,6 @@ func AskFrom(p *Publisher) *atomic.Uint64 { return &p.askFrom }
 
 // AsksShared tells whether p waits for a block to share while it sends without one.
 func AsksShared(p *Publisher) bool { return p.asksShared.Load() }
+
+// TrimMagazine gives the center back what lies idle, as if it had for long.
+func TrimMagazine(n *Node) { n.mag.trim(0) }
