@@ -48,7 +48,7 @@ type batch struct {
 
 // lent is the blocks of a batch's messages; a topic has one for all its batches.
 type lent struct {
-	each [batchChunk]shmio.Outgoing // zero: the message goes inline. Of those that share a block only the first has Held and Size
+	each [batchChunk]shmio.Outgoing // zero: the message goes inline. Those that share a block have Word alone, and the first Held
 	runs [batchChunk]run
 }
 

@@ -141,5 +141,5 @@ func (tp *topicPub) fillShared(b *batch, bl *block, payloads [][]byte, refs int3
 	tp.n.stats.loans.Add(1)
 	bl.own(refs * int32(n))
 	bl.size = end - wire.HeaderSize
-	b.blocks[from].Held, b.blocks[from].Size = bl, uint64(bl.size)
+	b.blocks[from].Held = bl
 }

@@ -173,7 +173,8 @@ func (o *outRoute) stage(m *message, arm bool, every int) (shmio.Outcome, error)
 	}
 }
 
-// pushBlock stages m's block, and of what may go with it what there is room for; o.mu is held.
+// pushBlock stages m's block, and of what may go with it what there is room for; o.mu is held. Who keeps one message of a shared block keeps
+// all of it, and is charged with that.
 func (o *outRoute) pushBlock(m *message) (out shmio.Outcome) {
 	if m.run == nil {
 		return o.w.Push(m.b.word, uint64(m.b.size), m.b)
