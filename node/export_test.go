@@ -331,3 +331,15 @@ func AsksShared(p *Publisher) bool { return p.asksShared.Load() }
 
 // TrimMagazine gives the center back what lies idle, as if it had for long.
 func TrimMagazine(n *Node) { n.mag.trim(0) }
+
+// OutBytes is what n's routes are charged with.
+func OutBytes(n *Node) (bytes uint64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, o := range n.out {
+		o.mu.Lock()
+		bytes += o.w.OutBytes()
+		o.mu.Unlock()
+	}
+	return bytes
+}

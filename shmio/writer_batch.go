@@ -39,10 +39,9 @@ func (w *Writer) PushBlocks(ms []Outgoing) int {
 	return n
 }
 
-// PushRun stages the first of ms, messages that lie in one block of size bytes, whose word is block, for which there is room; n is how many
-// those are, and if it is 0, o is what became of the first. They come back together: h is told once, and all that is told of the block,
-// size too, goes for those that were staged. Of ms only Word is looked at, which says wire.Word.More. Where the oldest is dropped, runs
-// are of one message.
+// PushRun stages the first of ms, messages that lie in one block, whose word is block, for which there is room; n is how many those are, and
+// if it is 0, o is what became of the first. They come back together: h is told once. Whatever part is staged counts as size bytes that
+// are out. Of ms only Word is looked at, which says wire.Word.More. Where the oldest is dropped, a run is one message.
 func (w *Writer) PushRun(ms []Outgoing, block wire.Word, size uint64, h Held) (n int, o Outcome) {
 	if w.ended {
 		return 0, Ended
